@@ -1,0 +1,166 @@
+"""The 1cycle policy as a callback."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_onecycle import plotting
+from keras_onecycle.arguments import check_bool, check_float
+from keras_onecycle.scheduler import HyperparameterScheduler
+from keras_onecycle.schedules import (
+    Schedule,
+    check_one_cycle,
+    one_cycle_lr,
+    one_cycle_momentum,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class OneCycle(HyperparameterScheduler):
+    """Trains with the 1cycle policy: one cycle of the learning rate, momentum running against it.
+
+    The learning rate goes up linearly to `max_lr`, the same number of steps back down, and in the
+    steps that remain far below where it started. Momentum goes down and back up meanwhile, and is
+    then held. Both change at every optimizer update, inside the compiled step. Under the same
+    arguments every value is that of PyTorch's `OneCycleLR`; the defaults are those of the paper.
+
+    Example:
+
+    >>> x, y = np.random.rand(64, 4), np.random.rand(64, 1)
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile(keras.optimizers.SGD(momentum=0.9), loss="mse")
+    >>> cycle = keras_onecycle.OneCycle(max_lr=0.1)
+    >>> history = model.fit(x, y, batch_size=16, epochs=5, verbose=0, callbacks=[cycle])
+    >>> cycle.history["learning_rate"].shape, cycle.history["momentum"].shape
+    ((20,), (20,))
+    >>> print(f'{cycle.history["learning_rate"].max():.2f} {cycle.history["momentum"].min():.2f}')
+    0.10 0.85
+
+    The logs of each epoch get `learning_rate` and `momentum`, the values of its last update. Keras
+    shows them to the callbacks that come later in the list: put `OneCycle` before `CSVLogger` or
+    `TensorBoard` (`History` is always last).
+
+    Args:
+        max_lr: Float above 0. The highest learning rate, best read off a range test (`lr_find`).
+        total_steps: Integer, at least 1: optimizer updates in the cycle. With
+            `gradient_accumulation_steps=k` an update is `k` batches. Past the last one, the last
+            values are held. Defaults to `None`: those that `fit` makes.
+        pct_start: Float in [0, 1] (with three phases, in [0, 0.5]). Fraction of the cycle spent
+            going up. Defaults to `0.45`.
+        anneal_strategy: `"linear"`, or `"cos"` for half cosine waves. Defaults to `"linear"`.
+        cycle_momentum: Boolean. Whether momentum is cycled too: `momentum` of SGD, RMSprop and Muon,
+            `beta_1` of the Adam family. Defaults to `True`.
+        base_momentum: Float in [0, 1). Momentum where the learning rate is highest. Defaults to
+            `0.85`.
+        max_momentum: Float in [0, 1). Momentum at both ends. Defaults to `0.95`.
+        div_factor: Float above 0. The first learning rate is `max_lr / div_factor`; 10 to 20 are
+            usual. Defaults to `10.0`.
+        final_div_factor: Float above 0. The last learning rate is the first one divided by this.
+            Defaults to `1e4`.
+        three_phase: Boolean. Whether the learning rate returns to where it started before it falls
+            to its last value. `False` with `anneal_strategy="cos"` and `pct_start=0.3` is the shape
+            that fastai made common. Defaults to `True`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If an argument is out of its range; at the start of `fit`, if the optimizer has
+            no momentum or cannot be scheduled, or the number of steps is not known.
+
+    References:
+
+    - [Smith, 2018, section 4](https://arxiv.org/abs/1803.09820)
+    - [Smith and Topin, 2017, section 3](https://arxiv.org/abs/1708.07120)
+    """
+
+    def __init__(
+        self,
+        max_lr: float,
+        total_steps: int | None = None,
+        pct_start: float = 0.45,
+        anneal_strategy: str = "linear",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+        div_factor: float = 10.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = True,
+    ) -> None:
+        arguments = check_one_cycle(
+            max_lr=max_lr,
+            total_steps=total_steps,
+            pct_start=pct_start,
+            anneal_strategy=anneal_strategy,
+            div_factor=div_factor,
+            final_div_factor=final_div_factor,
+            three_phase=three_phase,
+        )
+        super().__init__(arguments["total_steps"])
+        self.max_lr: float = arguments["max_lr"]
+        self.pct_start: float = arguments["pct_start"]
+        self.anneal_strategy: str = arguments["anneal_strategy"]
+        self.div_factor: float = arguments["div_factor"]
+        self.final_div_factor: float = arguments["final_div_factor"]
+        self.three_phase: bool = arguments["three_phase"]
+        self.cycle_momentum = check_bool("cycle_momentum", cycle_momentum)
+        self.base_momentum = check_float("base_momentum", base_momentum, 0, 1, open_high=True)
+        self.max_momentum = check_float("max_momentum", max_momentum, 0, 1, open_high=True)
+        if self.base_momentum > self.max_momentum:
+            raise ValueError(
+                "`base_momentum`, at the highest learning rate, must not exceed `max_momentum`. "
+                f"Received: base_momentum={base_momentum!r}, max_momentum={max_momentum!r}"
+            )
+
+    def schedules(self, total_steps: int) -> Mapping[str, Schedule]:
+        """Returns the learning rate and the momentum as functions of the step."""
+        shape: dict[str, Any] = {
+            "total_steps": total_steps,
+            "pct_start": self.pct_start,
+            "anneal_strategy": self.anneal_strategy,
+            "three_phase": self.three_phase,
+        }
+        schedules = {
+            "learning_rate": partial(
+                one_cycle_lr,
+                max_lr=self.max_lr,
+                div_factor=self.div_factor,
+                final_div_factor=self.final_div_factor,
+                **shape,
+            )
+        }
+        if self.cycle_momentum:
+            schedules["momentum"] = partial(
+                one_cycle_momentum,
+                base_momentum=self.base_momentum,
+                max_momentum=self.max_momentum,
+                **shape,
+            )
+        return schedules
+
+    def plot(self, axes: "Sequence[Axes] | None" = None) -> "Sequence[Axes]":
+        """Draws learning rate and momentum against the step, a panel each.
+
+        What was recorded is drawn; before any training, the cycle as it will be.
+
+        Args:
+            axes: Matplotlib Axes to draw into, one for each of the two (only one is needed with
+                `cycle_momentum=False`). Defaults to `None`: a new figure.
+
+        Returns:
+            The Axes drawn into.
+
+        Raises:
+            ValueError: If nothing is recorded yet and `total_steps` was not given.
+        """
+        values = self.history
+        if not values["learning_rate"].size:
+            if self.total_steps is None:
+                raise ValueError(
+                    "There is nothing to plot before the first epoch of `fit` has ended, unless the "
+                    "length of the cycle is given. Received: total_steps=None"
+                )
+            values = self._values(np.arange(self.total_steps))
+        return plotting.plot_steps(values, axes)

@@ -1,0 +1,80 @@
+"""Every picture. Matplotlib is imported when one is drawn, and needs no display."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LABELS = {"learning_rate": "learning rate"}
+_COLORS = {"learning_rate": "tab:blue", "momentum": "tab:orange"}
+
+
+def plot_steps(
+    values: Mapping[str, np.ndarray], axes: "Sequence[Axes] | None" = None
+) -> "Sequence[Axes]":
+    """Draws each hyperparameter against the step, a panel each, into `axes` or a new figure."""
+    if axes is None:
+        import matplotlib.pyplot as plt
+
+        width = 5.0 * len(values)
+        _, axes = plt.subplots(
+            1, len(values), figsize=(width, 3.5), squeeze=False, layout="constrained"
+        )
+    axes = list(np.ravel(np.asarray(axes, dtype=object)))
+    if len(axes) < len(values):
+        raise ValueError(
+            f"`axes` must hold {len(values)} Axes, one for each of {', '.join(values)}. "
+            f"Received: axes of length {len(axes)}"
+        )
+    for ax, (name, series) in zip(axes, values.items(), strict=False):
+        ax.plot(np.arange(len(series)), series, color=_COLORS.get(name))
+        ax.set_xlabel("step (optimizer updates)")
+        ax.set_ylabel(_LABELS.get(name, name))
+        ax.grid(alpha=0.3)
+    return axes[: len(values)]
+
+
+def plot_range_test(
+    lr: np.ndarray,
+    loss: np.ndarray,
+    smoothed_loss: np.ndarray,
+    *,
+    mode: str,
+    skip_start: int,
+    skip_end: int,
+    suggestion: float | None = None,
+    suggestion_label: str | None = None,
+    val_lr: np.ndarray | None = None,
+    val_loss: np.ndarray | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draws loss against learning rate, with the suggestion marked, into `ax` or a new figure."""
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    shown = slice(skip_start, len(lr) - skip_end)
+    ax.plot(lr[shown], loss[shown], color="tab:blue", alpha=0.3, label="loss of each update")
+    ax.plot(lr[shown], smoothed_loss[shown], color="tab:blue", label="smoothed loss")
+    if val_lr is not None and val_loss is not None and len(val_lr):
+        inside = (val_lr >= lr[shown][0]) & (val_lr <= lr[shown][-1])
+        ax.plot(val_lr[inside], val_loss[inside], "o-", color="tab:green", label="validation loss")
+    if suggestion is not None:
+        label = f"{suggestion_label}: {suggestion:.3g}"
+        ax.axvline(suggestion, color="tab:red", linestyle="--", label=label)
+    if mode == "exponential":
+        ax.set_xscale("log")
+    # The curve before it diverges is what one looks at: single losses at its end may be far above.
+    curve = smoothed_loss[shown]
+    curve = curve[np.isfinite(curve)]
+    if curve.size and np.ptp(curve) > 0:
+        margin = 0.1 * np.ptp(curve)
+        ax.set_ylim(curve.min() - margin, curve.max() + margin)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
+    ax.grid(alpha=0.3)
+    ax.legend()
+    return ax

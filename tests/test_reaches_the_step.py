@@ -1,0 +1,254 @@
+"""LR and momentum reach the compiled step, each step: shown by the weights.
+
+The reference is the same optimizer stepped eagerly, its Python floats set by hand before each update
+to what PyTorch's formula says.
+"""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+
+import reference
+from keras_onecycle import OneCycle
+
+BATCHES = 40
+MAX_LR = {"SGD": 0.03, "RMSprop": 0.005, "Muon": 0.02, "Lion": 0.005}
+
+OPTIMIZERS: dict[str, Callable[[], keras.Optimizer]] = {
+    "SGD": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
+    "SGD nesterov": lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+    "SGD weight_decay": lambda: keras.optimizers.SGD(0.01, momentum=0.9, weight_decay=0.01),
+    "SGD clipnorm": lambda: keras.optimizers.SGD(0.01, momentum=0.9, clipnorm=0.1),
+    "SGD global_clipnorm": lambda: keras.optimizers.SGD(0.01, momentum=0.9, global_clipnorm=0.1),
+    "SGD ema": lambda: keras.optimizers.SGD(0.01, momentum=0.9, use_ema=True, ema_momentum=0.8),
+    "SGD accumulation": lambda: keras.optimizers.SGD(
+        0.01, momentum=0.9, gradient_accumulation_steps=3
+    ),
+    "RMSprop": lambda: keras.optimizers.RMSprop(0.01, momentum=0.9),
+    "RMSprop centered": lambda: keras.optimizers.RMSprop(0.01, momentum=0.9, centered=True),
+    "Adam": lambda: keras.optimizers.Adam(0.01),
+    "Adam amsgrad accumulation": lambda: keras.optimizers.Adam(
+        0.01, amsgrad=True, gradient_accumulation_steps=4
+    ),
+    "AdamW": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
+    "Nadam": lambda: keras.optimizers.Nadam(0.01),
+    "Adamax": lambda: keras.optimizers.Adamax(0.01),
+    "Lamb": lambda: keras.optimizers.Lamb(0.01),
+    "Lion": lambda: keras.optimizers.Lion(0.01),
+    "Muon": lambda: keras.optimizers.Muon(0.01),
+}
+MOMENTUM_NAMES = {"SGD": ["momentum"], "RMSprop": ["momentum"], "Muon": ["momentum", "adam_beta_1"]}
+
+
+def kind_of(name: str) -> str:
+    return name.split()[0]
+
+
+def setter(name: str, max_lr: float, total_steps: int) -> Callable[[keras.Optimizer, int], None]:
+    names = MOMENTUM_NAMES.get(kind_of(name), ["beta_1"])
+
+    def set_floats(optimizer: keras.Optimizer, update: int) -> None:
+        lr, momentum = reference.one_cycle(update, total_steps, max_lr=max_lr)
+        optimizer.learning_rate = lr
+        for attribute in names:
+            assert isinstance(getattr(optimizer, attribute), float)
+            setattr(optimizer, attribute, momentum)
+
+    return set_floats
+
+
+def check(
+    name: str,
+    *,
+    steps_per_execution: int = 1,
+    jit_compile: bool | str = "auto",
+    wrap: Callable[[keras.Optimizer], keras.Optimizer] = lambda optimizer: optimizer,
+    fit_before: bool = False,
+) -> None:
+    x, y = reference.data(4 * BATCHES)
+    max_lr = MAX_LR.get(kind_of(name), 0.02)
+    model = reference.build()
+    optimizer = OPTIMIZERS[name]()
+    model.compile(
+        wrap(optimizer),
+        loss="mse",
+        steps_per_execution=steps_per_execution,
+        jit_compile=jit_compile,
+    )
+    weights = model.get_weights()
+    if fit_before:
+        model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+        model.set_weights(weights)
+        for variable in optimizer.variables:
+            if variable.name != "learning_rate":
+                variable.assign(np.zeros(variable.shape))
+    cycle = OneCycle(max_lr)
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[cycle])
+
+    updates = BATCHES // (optimizer.gradient_accumulation_steps or 1)
+    other = reference.build()
+    other.set_weights(weights)
+    reference.train_eagerly(
+        other, OPTIMIZERS[name](), reference.split(x, y, 4), setter(name, max_lr, updates)
+    )
+    reference.assert_same_weights(model, other)
+    assert len(cycle.history["momentum"]) == updates
+
+    # A constant momentum would have ended elsewhere: what was compared above was worth comparing.
+    constant = reference.build()
+    constant.set_weights(weights)
+    set_floats = setter(name, max_lr, updates)
+
+    def set_lr_only(plain: keras.Optimizer, update: int) -> None:
+        floats = {n: getattr(plain, n) for n in MOMENTUM_NAMES.get(kind_of(name), ["beta_1"])}
+        set_floats(plain, update)
+        for attribute, value in floats.items():
+            setattr(plain, attribute, value)
+
+    reference.train_eagerly(
+        constant, OPTIMIZERS[name](), reference.split(x, y, 4), set_lr_only
+    )
+    with pytest.raises(AssertionError):
+        reference.assert_same_weights(model, constant)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer(name: str) -> None:
+    check(name, steps_per_execution=32)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 32])
+@pytest.mark.parametrize("jit_compile", [True, False])
+@pytest.mark.parametrize("name", ["SGD nesterov", "AdamW"])
+def test_every_way_to_compile(name: str, jit_compile: bool, steps_per_execution: int) -> None:
+    check(name, jit_compile=jit_compile, steps_per_execution=steps_per_execution)
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 32])
+def test_a_model_that_was_fit_before(steps_per_execution: int) -> None:
+    check("SGD", fit_before=True, steps_per_execution=steps_per_execution)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "SGD accumulation"])
+def test_inside_a_loss_scale_optimizer(name: str) -> None:
+    # Scales are powers of two: dividing the gradients again is exact.
+    check(name, wrap=keras.optimizers.LossScaleOptimizer)
+
+
+def test_run_eagerly() -> None:
+    x, y = reference.data(32)
+    model, other = reference.build(), reference.build()
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss="mse", run_eagerly=True)
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[OneCycle(0.03)])
+    reference.train_eagerly(
+        other, OPTIMIZERS["SGD"](), reference.split(x, y, 4), setter("SGD", 0.03, 8)
+    )
+    reference.assert_same_weights(model, other)
+
+
+def test_two_phases_with_cosine() -> None:
+    x, y = reference.data(160)
+    shape = {"max_lr": 0.03, "pct_start": 0.3, "anneal_strategy": "cos", "three_phase": False}
+    model, other = reference.build(), reference.build()
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss="mse")
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[OneCycle(**shape)])
+
+    def set_floats(optimizer: keras.Optimizer, update: int) -> None:
+        optimizer.learning_rate, optimizer.momentum = reference.one_cycle(update, 40, **shape)
+
+    reference.train_eagerly(
+        other, OPTIMIZERS["SGD"](), reference.split(x, y, 8) * 2, set_floats
+    )
+    reference.assert_same_weights(model, other)
+
+
+def test_skipped_updates_are_no_steps() -> None:
+    # Loss scaling skips a batch whose gradients overflow; the cycle then waits.
+    x, y = reference.data(64)
+    batches = reference.split(x, y, 4)
+    y = y.copy()
+    y[4:8] = y[20:24] = np.inf
+    model = reference.build()
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(keras.optimizers.LossScaleOptimizer(optimizer), loss="mse")
+    cycle = OneCycle(0.03)
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[cycle])
+    assert int(optimizer.iterations) == 14
+    assert len(cycle.history["learning_rate"]) == 14
+
+    other = reference.build()
+    kept = [batch for i, batch in enumerate(batches) if i not in (1, 5)]
+    reference.train_eagerly(other, OPTIMIZERS["SGD"](), kept, setter("SGD", 0.03, 16))
+    reference.assert_same_weights(model, other)
+
+
+class UpdatesSeen(keras.callbacks.Callback):
+    """Which batches made an update."""
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.after = [0]
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        iterations = self.model.optimizer.iterations
+        self.after.append(int(keras.ops.convert_to_tensor(iterations)))
+
+
+def test_mixed_float16() -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        x, y = reference.data(160)
+        model = reference.build()
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss="mse")
+        assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        seen = UpdatesSeen()
+        callbacks = [OneCycle(0.03), seen]
+        model.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=callbacks)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    made = np.flatnonzero(np.diff(seen.after))
+    assert 0 < len(made) < 40, "the first scale is too large for some batches"
+    batches = reference.split(x, y, 4)
+    other = reference.build()
+    kept = [batches[i] for i in made]
+    reference.train_eagerly(other, OPTIMIZERS["SGD"](), kept, setter("SGD", 0.03, 40))
+    # Half precision in the forward pass: agreement to a hundredth.
+    reference.assert_same_weights(model, other, rtol=1e-2)
+
+
+def test_without_cycling_momentum() -> None:
+    x, y = reference.data(64)
+    model, other = reference.build(), reference.build()
+    model.compile(keras.optimizers.SGD(0.1), loss="mse")
+    cycle = OneCycle(0.03, cycle_momentum=False)
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[cycle])
+    assert set(cycle.history) == {"learning_rate"}
+
+    def set_floats(optimizer: keras.Optimizer, update: int) -> None:
+        optimizer.learning_rate, _ = reference.one_cycle(update, 16, max_lr=0.03)
+
+    reference.train_eagerly(
+        other, keras.optimizers.SGD(), reference.split(x, y, 4), set_floats
+    )
+    reference.assert_same_weights(model, other)
+
+
+def test_training_afterwards_is_plain() -> None:
+    x, y = reference.data(64)
+    model = reference.build()
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss="mse")
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[OneCycle(0.03)])
+    middle = [np.array(keras.ops.convert_to_tensor(v)) for v in model.optimizer.variables]
+    other = reference.build()
+    other.set_weights(model.get_weights())
+    plain = keras.optimizers.SGD(0.05, momentum=0.9)
+    plain.build(other.trainable_variables)
+    for variable, value in zip(plain.variables, middle, strict=True):
+        variable.assign(value)
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    reference.train_eagerly(other, plain, reference.split(x, y, 4), lambda optimizer, update: None)
+    reference.assert_same_weights(model, other)
+    assert type(model.optimizer) is keras.optimizers.SGD
+    assert model.optimizer.momentum == 0.9
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.05)
