@@ -5,7 +5,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 
 def replica_scope(variable: keras.Variable) -> contextlib.AbstractContextManager:
@@ -20,26 +19,31 @@ def sync(model: keras.Model) -> None:
         model.jax_state_sync()
 
 
-def _components(variable: keras.Variable) -> tuple[Any, ...]:
-    """The variable itself, or on TensorFlow the copy of it that each replica has."""
-    if keras.backend.backend() != "tensorflow":
-        return (variable,)
+def _copies(variable: keras.Variable) -> tuple[Any, ...]:
+    """The value of the variable, or under `tf.distribute` the copy of it that each replica has."""
     strategy = getattr(variable.value, "distribute_strategy", None)
     if strategy is None:
-        return (variable,)
+        return (variable.value,)
     return strategy.experimental_local_results(variable.value)
 
 
 def read(variable: keras.Variable) -> list[np.ndarray]:
-    """Returns a real copy of the value in host memory, one for each replica.
+    """Returns the value in host memory, one for each replica.
 
-    A view is not enough: JAX hands the buffers of its state over to the next step.
+    A real copy, not a view: JAX hands the buffers of its state over to the next step.
     """
-    tensors = [ops.convert_to_tensor(part) for part in _components(variable)]
-    return [np.array(ops.convert_to_numpy(tensor)) for tensor in tensors]
+    return [np.array(copy) for copy in _copies(variable)]
 
 
 def write(variable: keras.Variable, values: list[np.ndarray]) -> None:
     """Assigns what `read` returned."""
-    for part, value in zip(_components(variable), values, strict=True):
-        part.assign(value)
+    if len(values) == 1:
+        variable.assign(values[0])
+        return
+    for copy, value in zip(_copies(variable), values, strict=True):
+        copy.assign(value)
+
+
+def to_int(scalar: Any) -> int:
+    """Returns an integer tensor or variable as a Python integer."""
+    return int(np.array(getattr(scalar, "value", scalar)))

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_onecycle import backend
 from keras_onecycle.schedules import Schedule, as_step, float_dtype
@@ -151,11 +150,11 @@ class ScheduledHyperparameters:
         owner: str = "ScheduledHyperparameters",
     ) -> None:
         self.model = target if isinstance(target, keras.Model) else None
-        if self.model is not None and self.model.optimizer is None:
+        optimizer = target if self.model is None else getattr(target, "optimizer", None)
+        if self.model is not None and optimizer is None:
             raise ValueError(
                 "The model is not compiled. Call `model.compile(optimizer=..., loss=...)` first."
             )
-        optimizer = target if self.model is None else self.model.optimizer
         self.optimizer = check_schedulable(optimizer)
         self.owner = owner
         self.schedules = dict(schedules)
@@ -185,11 +184,11 @@ class ScheduledHyperparameters:
 
     def iterations(self) -> int:
         """Returns the number of updates that the optimizer has made."""
-        return int(ops.convert_to_tensor(self.optimizer.iterations))
+        return backend.to_int(self.optimizer.iterations)
 
     def batches(self) -> int:
         """Returns the number of batches that went into updates, whole or in part."""
-        return int(ops.convert_to_tensor(_counter(self.optimizer)))
+        return backend.to_int(_counter(self.optimizer))
 
     def step(self) -> int:
         """Returns the step that the next update will be."""

@@ -40,8 +40,9 @@ class LRFinder(keras.callbacks.Callback):
     >>> bool(0.001 < finder.result.suggest() < 1)
     True
 
-    A test runs single steps, whatever `steps_per_execution` the model was compiled with; an epoch is
-    then shorter by that factor. The metrics that `fit` shows meanwhile are those of one batch.
+    The metrics that `fit` shows meanwhile are those of one batch. A test runs single steps. Where the
+    model was compiled with `steps_per_execution=n`, `fit` counts `n` batches for each of them and
+    begins a new epoch after an n-th of the data; `lr_find` does not.
 
     Args:
         min_lr: Float, the first learning rate: above 0, or from 0 with `mode="linear"`. Defaults to
@@ -130,8 +131,7 @@ class LRFinder(keras.callbacks.Callback):
         if self._snapshot is None:
             return
         model = self._snapshot.model
-        model.steps_per_execution = self._steps_per_execution
-        model.test_function = None
+        _set_steps_per_execution(model, self._steps_per_execution)
         self._scheduled.detach()
         self._snapshot.restore()
         self._snapshot = None
@@ -152,9 +152,7 @@ class LRFinder(keras.callbacks.Callback):
         self._snapshot = Snapshot(model)
         self._scheduled = scheduled
         self._steps_per_execution = model.steps_per_execution
-        # Single steps: of several steps in one execution, only the last one's loss comes out.
-        model.steps_per_execution = 1
-        model.test_function = None
+        _set_steps_per_execution(model, 1)
         scheduled.attach(until_next_fit=True)
         self._lr = evaluate(schedule, np.arange(self.num_steps)).astype(float)
         self._batches = scheduled.batches()
@@ -168,7 +166,15 @@ class LRFinder(keras.callbacks.Callback):
         self._ended = False
         self.result = None
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch_has_data = False
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self._epoch_has_data:
+            self.model.stop_training = True
+
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch_has_data = True
         # Keras reports the mean since the last reset: with one before each batch, that batch's own.
         self.model.reset_metrics()
 
@@ -302,8 +308,8 @@ def lr_find(
 
     Args:
         model: A compiled `keras.Model`.
-        x: What `fit` takes: arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset`. It is gone over
-            as often as needed.
+        x: What `fit` takes: arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset`, which are gone
+            over as often as needed, or an endless generator.
         y: Targets, as `fit` takes them. Defaults to `None`.
         min_lr: Float, the first learning rate: above 0, or from 0 with `mode="linear"`. Defaults to
             `1e-6`.
@@ -372,7 +378,10 @@ def lr_find(
         )
     stop_training = model.stop_training
     history = model.__dict__.get("history")
+    steps_per_execution = model.steps_per_execution
     _build(model, x)
+    # Before `fit`, which else would count several batches for each step.
+    _set_steps_per_execution(model, 1)
     try:
         model.fit(
             x,
@@ -384,9 +393,20 @@ def lr_find(
         )
     finally:
         finder.restore()
+        _set_steps_per_execution(model, steps_per_execution)
         model.stop_training = stop_training
         model.history = history
     return finder.result
+
+
+def _set_steps_per_execution(model: keras.Model, steps_per_execution: int) -> None:
+    """Changes how many steps run at once. A test runs single ones: of several, one loss comes out."""
+    if model.steps_per_execution == steps_per_execution:
+        return
+    model.steps_per_execution = steps_per_execution
+    # They were made for the old number.
+    model.train_function = None
+    model.test_function = None
 
 
 def _build(model: keras.Model, x: Any) -> None:

@@ -4,24 +4,21 @@ import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Two devices, for the tests of training on several; one test process uses few threads anyway.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
 import keras
 import pytest
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
 
 
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     keras.utils.set_random_seed(0)
     keras.backend.clear_session()
-
-
-@pytest.fixture
-def tensorflow_only() -> None:
-    if keras.backend.backend() != "tensorflow":
-        pytest.skip("tf.distribute is of the TensorFlow backend")
-
-
-@pytest.fixture
-def jax_only() -> None:
-    if keras.backend.backend() != "jax":
-        pytest.skip("this is about the JAX backend")

@@ -47,9 +47,7 @@ def one_cycle(
         phases.append((down, high, low, base_momentum, max_momentum))
         phases.append((total_steps - 1, low, low / final_div_factor, max_momentum, max_momentum))
     else:
-        phases.append(
-            (total_steps - 1, high, low / final_div_factor, base_momentum, max_momentum)
-        )
+        phases.append((total_steps - 1, high, low / final_div_factor, base_momentum, max_momentum))
     begin = 0.0
     step = min(step, total_steps - 1)
     for end, lr_start, lr_end, m_start, m_end in phases:

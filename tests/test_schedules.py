@@ -169,9 +169,7 @@ def test_the_keras_schedule_trains_saves_and_loads(tmp_path: object) -> None:
             update, 10, max_lr=0.5, pct_start=0.3, anneal_strategy="cos"
         )
 
-    reference.train_eagerly(
-        other, keras.optimizers.SGD(), reference.split(x, y, 4), set_floats
-    )
+    reference.train_eagerly(other, keras.optimizers.SGD(), reference.split(x, y, 4), set_floats)
     reference.assert_same_weights(model, other)
 
     path = tmp_path / "model.keras"

@@ -1,0 +1,123 @@
+"""Several devices end where one does: two logical CPU devices against an eager optimizer on one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import reference
+from keras_onecycle import OneCycle, lr_find
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's"
+)
+on_jax = pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="keras.distribution is for the JAX backend"
+)
+
+OPTIMIZERS: dict[str, tuple[str, Callable[[], keras.Optimizer]]] = {
+    "SGD": ("momentum", lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)),
+    "AdamW": ("beta_1", lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1)),
+    "Nadam": ("beta_1", lambda: keras.optimizers.Nadam(0.01)),
+    "SGD ema": ("momentum", lambda: keras.optimizers.SGD(0.01, momentum=0.9, use_ema=True)),
+}
+
+
+def expected(name: str, batches: list, updates: int) -> keras.Model:
+    attribute, make = OPTIMIZERS[name]
+
+    def set_floats(optimizer: keras.Optimizer, update: int) -> None:
+        optimizer.learning_rate, momentum = reference.one_cycle(update, updates, max_lr=0.02)
+        setattr(optimizer, attribute, momentum)
+
+    model = reference.build()
+    reference.train_eagerly(model, make(), batches, set_floats)
+    return model
+
+
+def mirrored(make: Callable[[], keras.Optimizer], **arguments: Any) -> keras.Model:
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    assert strategy.num_replicas_in_sync == 2
+    with strategy.scope():
+        model = reference.build()
+        model.compile(make(), loss="mse", jit_compile=False, **arguments)
+    return model
+
+
+@on_tensorflow
+@pytest.mark.parametrize("loss_scaling", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_mirrored_strategy(name: str, loss_scaling: bool) -> None:
+    x, y = reference.data(96)
+    make = OPTIMIZERS[name][1]
+    wrap = keras.optimizers.LossScaleOptimizer if loss_scaling else lambda optimizer: optimizer
+    model = mirrored(lambda: wrap(make()))
+    cycle = OneCycle(0.02)
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[cycle])
+    assert len(cycle.history["momentum"]) == 24
+    reference.assert_same_weights(model, expected(name, reference.split(x, y, 8) * 2, 24))
+
+
+@on_tensorflow
+def test_range_test_leaves_no_trace_on_any_replica() -> None:
+    x, y = reference.data(96)
+    model = mirrored(OPTIMIZERS["SGD"][1])
+    lr_find(model, x, y, batch_size=8, num_steps=20, shuffle=False, verbose=0)
+    cycle = OneCycle(0.02)
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[cycle])
+    reference.assert_same_weights(model, expected("SGD", reference.split(x, y, 8) * 2, 24))
+
+
+@on_tensorflow
+def test_range_test_puts_back_statistics_that_differ_between_replicas() -> None:
+    import tensorflow as tf
+
+    x, y = reference.data(96)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = reference.build(keras.layers.BatchNormalization())
+        model.compile(keras.optimizers.SGD(0.01), loss="mse", jit_compile=False)
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
+
+    def copies() -> list[np.ndarray]:
+        return [
+            np.array(part)
+            for variable in model.variables + model.optimizer.variables
+            for part in strategy.experimental_local_results(variable.value)
+        ]
+
+    before = copies()
+    result = lr_find(model, x, y, batch_size=8, num_steps=20, verbose=0)
+    assert len(result.loss) > 10
+    for got, kept in zip(copies(), before, strict=True):
+        np.testing.assert_array_equal(got, kept)
+
+
+@on_jax
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_data_parallel(name: str) -> None:
+    import jax
+
+    if len(jax.devices()) < 2:
+        pytest.skip("needs two devices")
+    x, y = reference.data(96)
+    wanted = expected(name, reference.split(x, y, 8) * 2, 24)
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    try:
+        model = reference.build()
+        model.compile(OPTIMIZERS[name][1](), loss="mse")
+        before = [np.array(v.value) for v in model.variables]
+        lr_find(model, x, y, batch_size=8, num_steps=20, verbose=0)
+        for got, kept in zip(model.variables, before, strict=True):
+            np.testing.assert_array_equal(np.array(got.value), kept)
+        model.fit(
+            x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[OneCycle(0.02)]
+        )
+        assert len(model.variables[0].value.sharding.device_set) == 2
+        reference.assert_same_weights(model, wanted)
+    finally:
+        keras.distribution.set_distribution(None)

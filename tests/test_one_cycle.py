@@ -1,0 +1,494 @@
+"""`OneCycle` as a callback: steps, history, logs, refusals, conflicts, and use without `fit`."""
+
+import copy
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import reference
+from keras_onecycle import HyperparameterScheduler, OneCycle
+
+
+def compiled(optimizer: keras.Optimizer | None = None, **arguments: Any) -> keras.Model:
+    model = reference.build()
+    model.compile(optimizer or keras.optimizers.SGD(0.01, momentum=0.9), loss="mse", **arguments)
+    return model
+
+
+def fit(model: keras.Model, *callbacks: keras.callbacks.Callback, **arguments: Any) -> Any:
+    x, y = reference.data(64)
+    arguments = {"batch_size": 8, "epochs": 3, "shuffle": False, "verbose": 0, **arguments}
+    return model.fit(x, y, callbacks=list(callbacks), **arguments)
+
+
+def wanted(total: int, steps: Any = None, **shape: Any) -> np.ndarray:
+    steps = range(total) if steps is None else steps
+    return np.array([reference.one_cycle(step, total, max_lr=0.03, **shape) for step in steps])
+
+
+def assert_history(cycle: OneCycle, values: np.ndarray) -> None:
+    np.testing.assert_allclose(cycle.history["learning_rate"], values[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(cycle.history["momentum"], values[:, 1], rtol=1e-5)
+
+
+# Steps
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 5])
+def test_history_has_a_value_for_each_update(steps_per_execution: int) -> None:
+    cycle = OneCycle(0.03)
+    fit(compiled(steps_per_execution=steps_per_execution), cycle)
+    assert_history(cycle, wanted(24))
+
+
+def test_a_step_is_an_update_under_gradient_accumulation() -> None:
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9, gradient_accumulation_steps=5)
+    cycle = OneCycle(0.03)
+    fit(compiled(optimizer), cycle)
+    assert_history(cycle, wanted(24 // 5))
+
+
+def test_the_last_values_are_held() -> None:
+    cycle = OneCycle(0.03, total_steps=10)
+    fit(compiled(), cycle)
+    assert_history(cycle, wanted(10, [min(step, 9) for step in range(24)]))
+
+
+def test_unknown_length_needs_total_steps() -> None:
+    x, y = reference.data(64)
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        while True:
+            yield from reference.split(x, y, 8)
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            self.model.stop_training = batch == 5
+
+    model = compiled()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"total_steps=\.\.\..*steps_per_epoch"):
+        model.fit(batches(), verbose=0, callbacks=[OneCycle(0.03), Stop()])
+    for got, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, kept)
+    cycle = OneCycle(0.03, total_steps=12)
+    model.fit(batches(), verbose=0, callbacks=[cycle, Stop()])
+    assert_history(cycle, wanted(12, range(6)))
+    cycle = OneCycle(0.03)
+    model.fit(batches(), steps_per_epoch=4, epochs=2, verbose=0, callbacks=[cycle])
+    assert_history(cycle, wanted(8))
+
+
+def test_a_second_fit_is_a_new_cycle() -> None:
+    model, cycle = compiled(), OneCycle(0.03)
+    fit(model, cycle)
+    fit(model, cycle)
+    assert_history(cycle, wanted(24))
+    another = OneCycle(0.03)
+    fit(model, another, epochs=1)
+    assert_history(another, wanted(8))
+    assert int(model.optimizer.iterations) == 56
+
+
+def test_initial_epoch_goes_on_in_the_cycle() -> None:
+    model, cycle = compiled(), OneCycle(0.03, total_steps=24)
+    fit(model, epochs=2)  # Other training before: 16 updates.
+    fit(model, cycle, epochs=1)
+    fit(model, cycle, epochs=3, initial_epoch=1)
+    assert_history(cycle, wanted(24, range(8, 24)))
+
+
+def test_initial_epoch_with_a_new_optimizer_warns_and_goes_on() -> None:
+    cycle = OneCycle(0.03)
+    with pytest.warns(UserWarning, match="epoch 1 with an optimizer that has made no update"):
+        fit(compiled(), cycle, initial_epoch=1)
+    assert_history(cycle, wanted(24, range(8, 24)))
+
+
+# Logs
+
+
+def test_epoch_logs_have_the_values_of_the_last_update(tmp_path: Path) -> None:
+    seen: list[dict] = []
+    later = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(dict(logs)))
+    csv = keras.callbacks.CSVLogger(str(tmp_path / "log.csv"))
+    history = fit(compiled(), OneCycle(0.03), later, csv).history
+    values = wanted(24)[[7, 15, 23]]
+    np.testing.assert_allclose(history["learning_rate"], values[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(history["momentum"], values[:, 1], rtol=1e-5)
+    np.testing.assert_allclose([logs["momentum"] for logs in seen], values[:, 1], rtol=1e-5)
+    table = np.genfromtxt(tmp_path / "log.csv", delimiter=",", names=True)
+    np.testing.assert_allclose(table["learning_rate"], values[:, 0], rtol=1e-5)
+
+
+def test_other_callbacks_read_the_next_value_from_the_optimizer() -> None:
+    rates: list[float] = []
+
+    class Reader(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            rates.append(float(self.model.optimizer.learning_rate))
+
+    fit(compiled(), OneCycle(0.03), Reader(), epochs=1)
+    np.testing.assert_allclose(rates, wanted(8, range(1, 9))[:, 0], rtol=1e-5)
+
+
+def test_plot_draws_what_was_recorded() -> None:
+    cycle = OneCycle(0.03)
+    with pytest.raises(ValueError, match="nothing to plot"):
+        cycle.plot()
+    fit(compiled(), cycle)
+    axes = cycle.plot()
+    assert [ax.get_ylabel() for ax in axes] == ["learning rate", "momentum"]
+    np.testing.assert_allclose(axes[1].lines[0].get_ydata(), wanted(24)[:, 1], rtol=1e-5)
+    assert cycle.plot(axes=axes)[0] is axes[0]
+    assert len(axes[0].lines) == 2
+    with pytest.raises(ValueError, match="length 1"):
+        cycle.plot(axes=axes[:1])
+    planned = OneCycle(0.03, total_steps=10, cycle_momentum=False).plot()
+    np.testing.assert_allclose(planned[0].lines[0].get_ydata(), wanted(10)[:, 0], rtol=1e-5)
+
+
+# What cannot be scheduled
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (keras.optimizers.Adagrad, "`Adagrad` has no momentum.*cycle_momentum=False"),
+        (keras.optimizers.SGD, "`SGD` was created with `momentum=0.0`.*cycle_momentum=False"),
+        (keras.optimizers.RMSprop, "`RMSprop` was created with `momentum=0.0`"),
+        (keras.optimizers.ScheduleFreeAdamW, "`ScheduleFreeAdamW` cannot follow a schedule"),
+        (
+            lambda: keras.optimizers.MultiOptimizer(
+                keras.optimizers.OptimizerMap(keras.optimizers.SGD(momentum=0.9))
+            ),
+            "`MultiOptimizer` cannot follow a schedule",
+        ),
+        (
+            lambda: keras.optimizers.SGD(
+                keras.optimizers.schedules.CosineDecay(0.1, 10), momentum=0.9
+            ),
+            "already has a learning rate schedule.*learning_rate=0.01",
+        ),
+        (
+            lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD()),
+            "`SGD` was created with `momentum=0.0`",
+        ),
+    ],
+)
+def test_refused_by_name_and_trainable_afterwards(optimizer: Any, message: str) -> None:
+    model = compiled(optimizer())
+    kind = type(model.optimizer)
+    with pytest.raises(ValueError, match=message):
+        fit(model, OneCycle(0.03))
+    assert type(model.optimizer) is kind
+    fit(model, epochs=1)
+
+
+@pytest.mark.parametrize("optimizer", [keras.optimizers.Adagrad, keras.optimizers.Adafactor])
+def test_the_learning_rate_alone_of_an_optimizer_without_momentum(optimizer: Any) -> None:
+    cycle = OneCycle(0.03, cycle_momentum=False)
+    fit(compiled(optimizer(0.01)), cycle)
+    np.testing.assert_allclose(cycle.history["learning_rate"], wanted(24)[:, 0], rtol=1e-5)
+
+
+BAD = [
+    ("max_lr", -1.0, ValueError),
+    ("max_lr", 0.0, ValueError),
+    ("max_lr", float("nan"), ValueError),
+    ("max_lr", float("inf"), ValueError),
+    ("max_lr", "0.1", TypeError),
+    ("max_lr", None, TypeError),
+    ("max_lr", True, TypeError),
+    ("total_steps", 0, ValueError),
+    ("total_steps", 10.0, TypeError),
+    ("pct_start", -0.1, ValueError),
+    ("pct_start", 0.6, ValueError),
+    ("pct_start", float("nan"), ValueError),
+    ("anneal_strategy", "cosine", ValueError),
+    ("anneal_strategy", 1, TypeError),
+    ("cycle_momentum", 1, TypeError),
+    ("base_momentum", 1.0, ValueError),
+    ("base_momentum", -0.1, ValueError),
+    ("base_momentum", 0.96, ValueError),
+    ("max_momentum", 1.5, ValueError),
+    ("max_momentum", [0.9], TypeError),
+    ("div_factor", 0, ValueError),
+    ("final_div_factor", -1, ValueError),
+    ("three_phase", "yes", TypeError),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "error"), BAD)
+def test_bad_arguments_are_named(name: str, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"`{name}`.*Received: .*{name}="):
+        OneCycle(**{"max_lr": 0.1, name: value})
+
+
+def test_two_phases_may_rise_longer() -> None:
+    cycle = OneCycle(0.03, pct_start=0.7, three_phase=False)
+    fit(compiled(), cycle)
+    assert_history(cycle, wanted(24, pct_start=0.7, three_phase=False))
+
+
+# Conflicts
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_learning_rate_scheduler_beside_it_is_an_error(first: bool) -> None:
+    other = keras.callbacks.LearningRateScheduler(lambda epoch, lr: 0.5)
+    callbacks = [other, OneCycle(0.03)] if first else [OneCycle(0.03), other]
+    model = compiled()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"`learning_rate` follows .* `OneCycle`.*Received"):
+        fit(model, *callbacks)
+    for got, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, kept)
+    fit(model, epochs=1)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+def test_reduce_lr_on_plateau_is_named_and_does_not_stop_the_training() -> None:
+    plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=1, min_delta=1e9)
+    cycle = OneCycle(0.03)
+    with pytest.warns(UserWarning, match=r"ReduceLROnPlateau.*which was ignored"):
+        fit(compiled(), cycle, plateau)
+    assert_history(cycle, wanted(24))
+
+
+def test_two_schedules_on_one_optimizer_are_an_error() -> None:
+    model = compiled()
+    with pytest.raises(ValueError, match="already follows the schedule of `OneCycle`"):
+        fit(model, OneCycle(0.03), OneCycle(0.1))
+    fit(model, epochs=1)
+    assert type(model.optimizer) is keras.optimizers.SGD
+
+
+# After an exception
+
+
+class Fail(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if batch == 3:
+            raise KeyboardInterrupt
+
+
+def test_the_next_fit_after_ctrl_c_is_plain() -> None:
+    model, cycle = compiled(), OneCycle(0.03)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, cycle, Fail())
+    weights = model.get_weights()
+    variables = [np.array(keras.ops.convert_to_tensor(v)) for v in model.optimizer.variables]
+    fit(model, epochs=1)
+    assert type(model.optimizer) is keras.optimizers.SGD
+
+    other = reference.build()
+    other.set_weights(weights)
+    plain = keras.optimizers.SGD(0.01, momentum=0.9)
+    plain.build(other.trainable_variables)
+    for variable, value in zip(plain.variables, variables, strict=True):
+        variable.assign(value)
+    x, y = reference.data(64)
+    reference.train_eagerly(other, plain, reference.split(x, y, 8), lambda optimizer, update: None)
+    reference.assert_same_weights(model, other)
+
+
+def test_detach_after_ctrl_c_gives_the_optimizer_back() -> None:
+    model, cycle = compiled(), OneCycle(0.03)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, cycle, Fail())
+    cycle.detach()
+    cycle.detach()
+    assert type(model.optimizer) is keras.optimizers.SGD
+    assert "make_train_function" not in vars(model)
+    assert model.optimizer.momentum == 0.9
+    again = OneCycle(0.03)
+    fit(model, again)
+    assert_history(again, wanted(24))
+
+
+# Pickles and copies
+
+
+def test_pickles_and_copies() -> None:
+    model, cycle = compiled(), OneCycle(0.03, pct_start=0.3)
+    fit(model, cycle)
+    for copied in (pickle.loads(pickle.dumps(cycle)), copy.copy(cycle), copy.deepcopy(cycle)):
+        assert copied.model is None
+        assert_history(copied, wanted(24, pct_start=0.3))
+        fit(model, copied, epochs=1)
+        assert_history(copied, wanted(8, pct_start=0.3))
+
+
+def test_pickles_in_mid_training() -> None:
+    copies: list[OneCycle] = []
+    cycle = OneCycle(0.03)
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: copies.append(pickle.loads(pickle.dumps(cycle)))
+    )
+    fit(compiled(), cycle, keep)
+    assert_history(copies[0], wanted(24, range(8)))
+
+
+# Without `fit`
+
+
+def test_train_on_batch_with_a_model_that_was_trained_before() -> None:
+    x, y = reference.data(64)
+    model = compiled()
+    model.train_on_batch(x[:8], y[:8])
+    weights = model.get_weights()
+    variables = [np.array(keras.ops.convert_to_tensor(v)) for v in model.optimizer.variables]
+    cycle = OneCycle(0.03, total_steps=8)
+    with cycle.attach(model):
+        for batch in reference.split(x, y, 8):
+            model.train_on_batch(*batch)
+        assert len(cycle.history["momentum"]) == 8
+    assert_history(cycle, wanted(8))
+    assert type(model.optimizer) is keras.optimizers.SGD
+
+    other = reference.build()
+    other.set_weights(weights)
+    plain = keras.optimizers.SGD(0.01, momentum=0.9)
+    plain.build(other.trainable_variables)
+    for variable, value in zip(plain.variables, variables, strict=True):
+        variable.assign(value)
+
+    def set_floats(optimizer: keras.Optimizer, update: int) -> None:
+        optimizer.learning_rate, optimizer.momentum = wanted(8)[update]
+
+    reference.train_eagerly(other, plain, reference.split(x, y, 8), set_floats)
+    reference.assert_same_weights(model, other)
+
+
+def compiled_step(model: keras.Model, optimizer: keras.Optimizer) -> Any:
+    """A train step of one's own, compiled as the backend's guide says."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function
+        def step(x: Any, y: Any) -> None:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(model(x, training=True) - y))
+            weights = model.trainable_variables
+            optimizer.apply(tape.gradient(loss, [v.value for v in weights]), weights)
+
+        return step
+    import jax
+
+    @jax.jit
+    def update(weights: Any, slots: Any, x: Any, y: Any) -> Any:
+        def loss_of(weights: Any) -> Any:
+            return jax.numpy.mean((model.stateless_call(weights, [], x)[0] - y) ** 2)
+
+        return optimizer.stateless_apply(slots, jax.grad(loss_of)(weights), weights)
+
+    def step(x: Any, y: Any) -> None:
+        groups = (model.trainable_variables, optimizer.variables)
+        values = update(*[[v.value for v in group] for group in groups], x, y)
+        for group, new in zip(groups, values, strict=True):
+            for variable, value in zip(group, new, strict=True):
+                variable.assign(value)
+
+    return step
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+def test_a_training_loop_of_ones_own(kind: str) -> None:
+    x, y = reference.data(64)
+    model, other = reference.build(), reference.build()
+    make = {
+        "SGD": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
+        "Adam": lambda: keras.optimizers.Adam(0.01),
+    }[kind]
+    optimizer = make()
+    optimizer.build(model.trainable_variables)
+    with OneCycle(0.03, total_steps=8).attach(optimizer):
+        step = compiled_step(model, optimizer)
+        for batch in reference.split(x, y, 8):
+            step(*batch)
+    assert type(optimizer) is type(make())
+
+    def set_floats(plain: keras.Optimizer, update: int) -> None:
+        lr, momentum = wanted(8)[update]
+        plain.learning_rate = lr
+        setattr(plain, "momentum" if kind == "SGD" else "beta_1", momentum)
+
+    reference.train_eagerly(other, make(), reference.split(x, y, 8), set_floats)
+    reference.assert_same_weights(model, other)
+
+
+def test_each_part_of_a_multi_optimizer_by_hand() -> None:
+    x, y = reference.data(64)
+    parts = [keras.optimizers.SGD(0.01, momentum=0.9), keras.optimizers.SGD(0.01, momentum=0.9)]
+    model = reference.build()
+    names = keras.optimizers.OptimizerMap(parts[0], {model.layers[-1].kernel.path: parts[1]})
+    model.compile(keras.optimizers.MultiOptimizer(names), loss="mse")
+    cycles = [OneCycle(0.03, total_steps=8).attach(part) for part in parts]
+    for batch in reference.split(x, y, 8):
+        model.train_on_batch(*batch)
+    for cycle in cycles:
+        assert_history(cycle, wanted(8))
+        cycle.detach()
+    other = reference.build()
+
+    def set_floats(optimizer: keras.Optimizer, update: int) -> None:
+        optimizer.learning_rate, optimizer.momentum = wanted(8)[update]
+
+    plain = keras.optimizers.SGD(0.01, momentum=0.9)
+    reference.train_eagerly(other, plain, reference.split(x, y, 8), set_floats)
+    reference.assert_same_weights(model, other)
+
+
+def test_attach_says_what_it_needs() -> None:
+    with pytest.raises(ValueError, match=r"Received: total_steps=None"):
+        OneCycle(0.03).attach(compiled())
+    with pytest.raises(ValueError, match="not compiled"):
+        OneCycle(0.03, total_steps=8).attach(reference.build())
+    with pytest.raises(TypeError, match="optimizer='sgd'"):
+        OneCycle(0.03, total_steps=8).attach("sgd")
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+    with (
+        OneCycle(0.03, total_steps=8).attach(optimizer),
+        pytest.raises(ValueError, match="already follows"),
+    ):
+        OneCycle(0.03, total_steps=8).attach(optimizer)
+
+
+# A policy of one's own
+
+
+def test_any_float_can_follow_a_schedule() -> None:
+    class Policy(HyperparameterScheduler):
+        def schedules(self, total_steps: int) -> dict:
+            def rise(step: Any) -> Any:
+                return 0.5 * keras.ops.cast(step, "float32") / total_steps
+
+            return {"weight_decay": rise, "beta_2": lambda step: 0.9 + 0.1 * rise(step)}
+
+    x, y = reference.data(64)
+    model, other = reference.build(), reference.build()
+    model.compile(keras.optimizers.AdamW(0.02, weight_decay=0.1), loss="mse")
+    policy = Policy()
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[policy])
+
+    def set_floats(optimizer: keras.Optimizer, update: int) -> None:
+        optimizer.weight_decay = 0.5 * update / 8
+        optimizer.beta_2 = 0.9 + 0.05 * update / 8
+
+    plain = keras.optimizers.AdamW(0.02, weight_decay=0.1)
+    reference.train_eagerly(other, plain, reference.split(x, y, 8), set_floats)
+    reference.assert_same_weights(model, other)
+    assert set(policy.history) == {"weight_decay", "beta_2"}
+
+    class Unknown(HyperparameterScheduler):
+        def schedules(self, total_steps: int) -> dict:
+            return {"rho": lambda step: 0.5}
+
+    with pytest.raises(ValueError, match="`AdamW` has no float `rho`"):
+        model.fit(x, y, verbose=0, callbacks=[Unknown()])

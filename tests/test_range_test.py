@@ -1,0 +1,534 @@
+"""The range test: the curve it sees, where it stops, and that it leaves no trace."""
+
+import copy
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import reference
+from keras_onecycle import LRFinder, OneCycle, RangeTestResult, lr_find
+from keras_onecycle.range_test import MAX_SKIPPED_BATCHES
+
+
+def compiled(
+    optimizer: keras.Optimizer | None = None, *layers: keras.layers.Layer, **arguments: Any
+) -> keras.Model:
+    model = reference.build(*layers)
+    model.compile(
+        optimizer or keras.optimizers.SGD(0.01, momentum=0.9),
+        loss="mse",
+        metrics=["mae"],
+        **arguments,
+    )
+    return model
+
+
+def losses_and_weights(
+    make: Callable[[], keras.Optimizer], batches: list, rates: np.ndarray
+) -> tuple[np.ndarray, keras.Model]:
+    """The loss of each update before it is made, by an eager optimizer."""
+    model = reference.build()
+    losses: list[float] = []
+    optimizer = make()
+    accumulation = optimizer.gradient_accumulation_steps or 1
+
+    def set_floats(plain: keras.Optimizer, update: int) -> None:
+        x, y = batches[len(losses)]
+        losses.append(float(np.mean((np.array(model(x, training=True)) - y) ** 2)))
+        plain.learning_rate = rates[update]
+
+    reference.train_eagerly(model, optimizer, batches, set_floats)
+    return np.array(losses).reshape(-1, accumulation).mean(axis=1), model
+
+
+def state(model: keras.Model) -> list[np.ndarray]:
+    groups = (model.variables, model.optimizer.variables, model.metrics_variables)
+    return [np.array(variable.value) for group in groups for variable in group]
+
+
+def assert_same_state(model: keras.Model, before: list[np.ndarray]) -> None:
+    for got, kept in zip(state(model), before, strict=True):
+        np.testing.assert_array_equal(got, kept)
+
+
+# The curve
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize(
+    ("mode", "min_lr", "rates"),
+    [
+        ("exponential", 1e-5, np.geomspace(1e-5, 0.1, 30)),
+        ("linear", 0.0, np.linspace(0, 0.1, 30)),
+    ],
+)
+def test_each_point_is_the_loss_of_one_batch(
+    mode: str, min_lr: float, rates: np.ndarray, steps_per_execution: int
+) -> None:
+    # 12 batches: the data is gone over two and a half times.
+    x, y = reference.data(96)
+    model = compiled(steps_per_execution=steps_per_execution)
+    result = lr_find(
+        model,
+        x,
+        y,
+        batch_size=8,
+        shuffle=False,
+        min_lr=min_lr,
+        max_lr=0.1,
+        num_steps=30,
+        mode=mode,
+        stop_factor=None,
+        verbose=0,
+    )
+    batches = (reference.split(x, y, 8) * 3)[:30]
+    losses, _ = losses_and_weights(lambda: keras.optimizers.SGD(0.01, momentum=0.9), batches, rates)
+    np.testing.assert_allclose(result.lr, rates, rtol=1e-5)
+    np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
+    assert result.mode == mode
+    assert model.steps_per_execution == steps_per_execution
+
+
+def test_under_gradient_accumulation_a_point_is_the_mean_of_its_batches() -> None:
+    x, y = reference.data(96)
+
+    def make() -> keras.Optimizer:
+        return keras.optimizers.SGD(0.01, momentum=0.9, gradient_accumulation_steps=3)
+
+    result = lr_find(
+        compiled(make()),
+        x,
+        y,
+        batch_size=8,
+        shuffle=False,
+        min_lr=1e-3,
+        max_lr=0.1,
+        num_steps=6,
+        stop_factor=None,
+        verbose=0,
+    )
+    batches = (reference.split(x, y, 8) * 2)[:18]
+    losses, _ = losses_and_weights(make, batches, np.geomspace(1e-3, 0.1, 6))
+    np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
+
+
+def test_smoothing_is_bias_corrected() -> None:
+    x, y = reference.data(64)
+    result = lr_find(compiled(), x, y, num_steps=40, smoothing=0.9, stop_factor=None, verbose=0)
+    # The weighted mean of all losses so far, written out.
+    for point in (0, 1, 7, len(result.loss) - 1):
+        weights = 0.9 ** np.arange(point, -1, -1)
+        wanted = np.average(result.loss[: point + 1], weights=weights)
+        if np.isfinite(wanted):
+            np.testing.assert_allclose(result.smoothed_loss[point], wanted, rtol=1e-9)
+
+
+def test_it_stops_when_the_loss_diverges() -> None:
+    x, y = reference.data(64)
+    result = lr_find(compiled(), x, y, batch_size=8, max_lr=1e3, smoothing=0.5, verbose=0)
+    best = np.minimum.accumulate(result.smoothed_loss)
+    above = ~(result.smoothed_loss <= 4.0 * best)
+    assert len(result.loss) < 100
+    assert above[-1]
+    assert not above[:-1].any()
+
+
+def test_it_stops_at_nan_unless_told_never_to() -> None:
+    x, y = reference.data(64)
+    y[16:24] = np.nan
+    arguments = {"batch_size": 8, "num_steps": 20, "shuffle": False, "verbose": 0}
+    result = lr_find(compiled(), x, y, **arguments)
+    assert len(result.loss) == 3
+    assert np.isnan(result.loss[-1])
+    result = lr_find(compiled(), x, y, stop_factor=None, **arguments)
+    assert len(result.loss) == 20
+    assert np.isfinite(result.loss[:2]).all()
+
+
+def test_a_test_whose_updates_are_all_skipped_ends() -> None:
+    x, y = reference.data(64)
+    model = compiled(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01)))
+    before = model.get_weights()
+    with pytest.warns(UserWarning, match=f"0 of 100 updates.*last {MAX_SKIPPED_BATCHES} batches"):
+        result = lr_find(model, x, y * np.inf, batch_size=8, stop_factor=None, verbose=0)
+    assert len(result.loss) == 0
+    for got, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, kept)
+    with pytest.raises(ValueError, match="Received: 0 points"):
+        result.suggest()
+
+
+def test_skipped_updates_are_no_points() -> None:
+    x, y = reference.data(64)
+    batches = reference.split(x, y, 8)
+    y = y.copy()
+    y[8:16] = np.inf
+    wrapped = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01, momentum=0.9))
+    result = lr_find(
+        compiled(wrapped),
+        x,
+        y,
+        batch_size=8,
+        shuffle=False,
+        min_lr=1e-3,
+        max_lr=0.1,
+        num_steps=7,
+        verbose=0,
+    )
+    kept = [batch for i, batch in enumerate(batches) if i != 1]
+    losses, _ = losses_and_weights(
+        lambda: keras.optimizers.SGD(0.01, momentum=0.9), kept, np.geomspace(1e-3, 0.1, 7)
+    )
+    np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
+
+
+def test_validation_along_the_way() -> None:
+    x, y = reference.data(80)
+    x, y, val_x, val_y = x[:64], y[:64], x[64:], y[64:]
+    arguments = {
+        "batch_size": 8,
+        "shuffle": False,
+        "min_lr": 1e-3,
+        "max_lr": 0.1,
+        "num_steps": 16,
+        "stop_factor": None,
+        "verbose": 0,
+    }
+    model = compiled(steps_per_execution=4)
+    result = lr_find(model, x, y, validation_data=(val_x, val_y), validation_freq=5, **arguments)
+    rates = np.geomspace(1e-3, 0.1, 16)
+    np.testing.assert_allclose(result.val_lr, rates[[4, 9, 14, 15]], rtol=1e-5)
+    for point, updates in enumerate((5, 10, 15, 16)):
+        batches = (reference.split(x, y, 8) * 2)[:updates]
+        _, trained = losses_and_weights(
+            lambda: keras.optimizers.SGD(0.01, momentum=0.9), batches, rates
+        )
+        error = np.array(trained(val_x)) - val_y
+        np.testing.assert_allclose(result.val_loss[point], np.mean(error**2), rtol=1e-4)
+        np.testing.assert_allclose(
+            result.val_metrics["mae"][point], np.mean(np.abs(error)), rtol=1e-4
+        )
+    plain = lr_find(model, x, y, **arguments)
+    np.testing.assert_array_equal(plain.loss, result.loss)
+    some = lr_find(
+        model,
+        x,
+        y,
+        validation_data=(val_x, val_y),
+        validation_freq=16,
+        validation_steps=1,
+        validation_batch_size=4,
+        **arguments,
+    )
+    error = np.array(trained(val_x[:4])) - val_y[:4]
+    np.testing.assert_allclose(some.val_loss, [np.mean(error**2)], rtol=1e-4)
+
+
+# No trace
+
+
+OPTIMIZERS: dict[str, Callable[[], keras.Optimizer]] = {
+    "SGD": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
+    "Nadam": lambda: keras.optimizers.Nadam(0.01),
+    "AdamW ema": lambda: keras.optimizers.AdamW(0.01, use_ema=True),
+    "SGD accumulation": lambda: keras.optimizers.SGD(
+        0.01, momentum=0.9, gradient_accumulation_steps=3
+    ),
+    "loss scale": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.01, momentum=0.9), initial_scale=4.0, dynamic_growth_steps=3
+    ),
+}
+
+
+def noisy() -> list[keras.layers.Layer]:
+    return [keras.layers.BatchNormalization(), keras.layers.Dropout(0.3, seed=3)]
+
+
+@pytest.mark.parametrize("used", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_no_trace_and_fit_afterwards_is_as_without(name: str, used: bool) -> None:
+    if used and "ema" in name and keras.backend.backend() == "jax":
+        pytest.skip("Keras on JAX cannot fit twice with `use_ema`: it donates one buffer twice")
+    x, y = reference.data(64)
+    fit = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+
+    def trained(with_test: bool) -> keras.Model:
+        model = compiled(OPTIMIZERS[name](), *noisy(), steps_per_execution=2)
+        if used:
+            model.fit(x, y, **fit)
+            model.stop_training = True
+        if with_test:
+            history = model.__dict__.get("history")
+            if used:
+                before = state(model)
+            result = lr_find(model, x, y, batch_size=8, num_steps=30, max_lr=100.0, verbose=0)
+            assert len(result.loss) > 5
+            if used:
+                assert_same_state(model, before)
+            assert model.stop_training is used
+            assert model.__dict__.get("history") is history
+            assert model.steps_per_execution == 2
+        model.fit(x, y, callbacks=[OneCycle(0.03)], **fit)
+        return model
+
+    assert_same_state(trained(with_test=True), state(trained(with_test=False)))
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x, x]])
+def test_a_model_that_is_not_built(wrap: Callable) -> None:
+    x, y = reference.data(64)
+
+    class Net(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden, self.out = keras.layers.Dense(5), keras.layers.Dense(1)
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            x = x[0] if isinstance(x, (list, tuple)) else x
+            noise = keras.random.normal(keras.ops.shape(x), seed=self.seed)
+            return self.out(self.hidden(x + noise))
+
+    def trained(with_test: bool) -> keras.Model:
+        keras.utils.set_random_seed(1)
+        model = Net()
+        model.seed = keras.random.SeedGenerator(3)
+        model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+        if with_test:
+            lr_find(model, wrap(x), y, batch_size=8, num_steps=10, verbose=0)
+        model.fit(wrap(x), y, batch_size=8, shuffle=False, verbose=0)
+        return model
+
+    assert_same_state(trained(with_test=True), state(trained(with_test=False)))
+
+
+class Interrupt(keras.callbacks.Callback):
+    def __init__(self, batch: int, error: type[BaseException]) -> None:
+        super().__init__()
+        self.batch, self.error, self.seen = batch, error, 0
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self.seen += 1
+        if self.seen == self.batch:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("batch", [1, 11])
+def test_no_trace_after_an_exception(batch: int, error: type[BaseException]) -> None:
+    x, y = reference.data(64)
+    model = compiled(None, *noisy())
+    model.fit(x, y, batch_size=8, verbose=0)
+    before = state(model)
+    with pytest.raises(error):
+        lr_find(model, x, y, batch_size=8, verbose=0, callbacks=[Interrupt(batch, error)])
+    assert_same_state(model, before)
+    assert type(model.optimizer) is keras.optimizers.SGD
+    model.fit(x, y, batch_size=8, verbose=0)
+
+
+def test_no_trace_after_an_error_inside_the_first_step() -> None:
+    x, y = reference.data(64)
+    model = compiled()
+    model.fit(x, y, batch_size=8, verbose=0)
+    before = state(model)
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield x[:8], y[:8]
+        yield x[:8, :3], y[:8]
+
+    with pytest.raises(Exception):  # noqa: B017 - each backend has its own.
+        lr_find(model, batches(), verbose=0)
+    assert_same_state(model, before)
+    model.fit(x, y, batch_size=8, verbose=0)
+
+
+# As a callback
+
+
+def test_the_callback_in_a_fit_of_ones_own() -> None:
+    x, y = reference.data(64)
+    model = compiled()
+    model.fit(x, y, batch_size=8, verbose=0)
+    before = state(model)
+    finder = LRFinder(num_steps=20, stop_factor=None, max_lr=0.1)
+    model.fit(x, y, batch_size=8, epochs=9, verbose=0, callbacks=[finder])
+    assert_same_state(model, before)
+    assert len(finder.result.loss) == 20
+    short = LRFinder(num_steps=20, max_lr=0.1)
+    with pytest.warns(UserWarning, match=r"after 8 of 20 updates.*`epochs`.*`lr_find`"):
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[short])
+    assert len(short.result.loss) == 8
+    assert_same_state(model, before)
+
+
+def test_restore_after_ctrl_c_in_a_fit_of_ones_own() -> None:
+    x, y = reference.data(64)
+    model = compiled(steps_per_execution=2)
+    model.fit(x, y, batch_size=8, verbose=0)
+    before = state(model)
+    finder = LRFinder(max_lr=0.1)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(
+            x, y, batch_size=8, verbose=0, callbacks=[finder, Interrupt(3, KeyboardInterrupt)]
+        )
+    finder.restore()
+    finder.restore()
+    assert_same_state(model, before)
+    assert model.steps_per_execution == 2
+    assert type(model.optimizer) is keras.optimizers.SGD
+
+
+def test_an_unbuilt_model_is_named_by_the_callback() -> None:
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("JAX builds the model before any callback")
+    x, y = reference.data(64)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", loss="mse")
+    with pytest.raises(ValueError, match=r"must be built.*keras\.Input"):
+        model.fit(x, y, verbose=0, callbacks=[LRFinder()])
+    model.fit(x, y, verbose=0)
+
+
+def test_the_finder_pickles_copies_and_is_used_twice() -> None:
+    x, y = reference.data(64)
+    finder = LRFinder(num_steps=10)
+    compiled().fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[finder])
+    for copied in (pickle.loads(pickle.dumps(finder)), copy.deepcopy(finder)):
+        np.testing.assert_array_equal(copied.result.loss, finder.result.loss)
+    first = finder.result
+    compiled().fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[finder])
+    np.testing.assert_allclose(finder.result.lr, first.lr)
+
+
+def test_beside_one_cycle_it_is_refused_without_a_trace() -> None:
+    x, y = reference.data(64)
+    model = compiled()
+    model.fit(x, y, batch_size=8, verbose=0)
+    before = state(model)
+    with pytest.raises(ValueError, match=r"already follows .*`OneCycle`.*`LRFinder`"):
+        model.fit(x, y, verbose=0, callbacks=[OneCycle(0.1), LRFinder()])
+    model.reset_metrics()
+    for got, kept in zip(state(model)[: len(model.variables)], before, strict=False):
+        np.testing.assert_array_equal(got, kept)
+
+
+# Data of every kind
+
+
+def test_datasets_and_generators() -> None:
+    x, y = reference.data(64)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            return x[index * 8 :][:8], y[index * 8 :][:8]
+
+    def forever() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        while True:
+            yield from reference.split(x, y, 8)
+
+    arguments = {"num_steps": 20, "max_lr": 0.1, "verbose": 0, "stop_factor": None}
+    wanted = lr_find(compiled(), x, y, batch_size=8, shuffle=False, **arguments)
+    kinds: list[Any] = [Batches(), forever()]
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        kinds.append(tf.data.Dataset.from_tensor_slices((x, y)).batch(8))
+    for data in kinds:
+        got = lr_find(compiled(), data, shuffle=False, **arguments)
+        np.testing.assert_allclose(got.loss, wanted.loss, rtol=1e-5)
+
+
+def test_a_dataset_without_batches_ends_the_test() -> None:
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tf.data may not be installed")
+    import tensorflow as tf
+
+    x, y = reference.data(64)
+    model = compiled()
+    model.fit(x, y, verbose=0)
+    nothing = tf.data.Dataset.from_tensor_slices((x, y)).batch(8).take(0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = lr_find(model, nothing, verbose=0)
+    assert len(result.loss) == 0
+    assert any("0 of 100 updates" in str(warning.message) for warning in caught)
+
+
+def test_the_progress_bar_counts_updates(capsys: pytest.CaptureFixture) -> None:
+    x, y = reference.data(64)
+    lr_find(compiled(), x, y, batch_size=8, num_steps=12, stop_factor=None, max_lr=0.1)
+    out = capsys.readouterr().out
+    assert "12/12" in out
+    assert "learning_rate" in out
+    lr_find(compiled(), x, y, batch_size=8, num_steps=12, max_lr=0.1, verbose=0)
+    assert capsys.readouterr().out == ""
+
+
+# Bad input
+
+BAD = [
+    ("min_lr", 0.0, ValueError),
+    ("min_lr", -1e-6, ValueError),
+    ("min_lr", float("nan"), ValueError),
+    ("min_lr", "small", TypeError),
+    ("max_lr", 1e-7, ValueError),
+    ("max_lr", float("inf"), ValueError),
+    ("num_steps", 1, ValueError),
+    ("num_steps", 10.5, TypeError),
+    ("mode", "log", ValueError),
+    ("mode", None, TypeError),
+    ("stop_factor", 1.0, ValueError),
+    ("stop_factor", float("nan"), ValueError),
+    ("smoothing", 1.0, ValueError),
+    ("smoothing", -0.1, ValueError),
+    ("validation_freq", 5, ValueError),
+    ("validation_steps", 0, ValueError),
+]
+
+
+@pytest.mark.parametrize("call", ["LRFinder", "lr_find"])
+@pytest.mark.parametrize(("name", "value", "error"), BAD)
+def test_bad_arguments_are_named(name: str, value: Any, error: type[Exception], call: str) -> None:
+    x, y = reference.data(16)
+    model = compiled()
+    before = model.get_weights()
+    run = LRFinder if call == "LRFinder" else partial(lr_find, model, x, y)
+    with pytest.raises(error, match=f"`{name}`.*Received: .*{name}="):
+        run(**{name: value})
+    for got, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, kept)
+
+
+def test_lr_find_names_what_it_cannot_take() -> None:
+    x, y = reference.data(16)
+    with pytest.raises(TypeError, match="model='model'"):
+        lr_find("model", x, y)
+    with pytest.raises(ValueError, match="not compiled"):
+        lr_find(reference.build(), x, y)
+    for name, value in (("epochs", 3), ("initial_epoch", 1), ("validation_split", 0.1)):
+        with pytest.raises(ValueError, match=f"`{name}`.*Received: {name}={value}"):
+            lr_find(compiled(), x, y, **{name: value})
+    with pytest.raises(TypeError, match="batchsize"):
+        lr_find(compiled(), x, y, batchsize=3)
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    with pytest.raises(ValueError, match="already has a learning rate schedule"):
+        lr_find(compiled(keras.optimizers.SGD(schedule)), x, y)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", loss="mse")
+    if keras.backend.backend() == "tensorflow":
+        with pytest.raises(ValueError, match="shapes of this data are not known"):
+            lr_find(model, (batch for batch in [(x, y)]), verbose=0)
+
+
+def test_result_is_of_the_public_class() -> None:
+    x, y = reference.data(64)
+    assert isinstance(lr_find(compiled(), x, y, num_steps=5, verbose=0), RangeTestResult)

@@ -1,0 +1,154 @@
+"""The result of a range test: arrays, picture and file."""
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from keras_onecycle import RangeTestResult
+
+
+def make(points: int = 100, mode: str = "exponential") -> RangeTestResult:
+    lr = np.geomspace(1e-6, 10, points) if mode == "exponential" else np.linspace(0, 3, points)
+    smoothed = 1 + (np.linspace(-6, 1, points) + 1) ** 2
+    return RangeTestResult(
+        lr=lr,
+        loss=smoothed + 0.1,
+        smoothed_loss=smoothed,
+        mode=mode,
+        val_lr=lr[::10],
+        val_loss=smoothed[::10] * 2,
+        val_metrics={"accuracy": np.linspace(0, 1, len(lr[::10]))},
+    )
+
+
+def assert_equal(one: RangeTestResult, other: RangeTestResult) -> None:
+    for name in ("lr", "loss", "smoothed_loss", "val_lr", "val_loss"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert one.mode == other.mode
+    assert one.val_metrics.keys() == other.val_metrics.keys()
+    for name, values in one.val_metrics.items():
+        np.testing.assert_array_equal(values, other.val_metrics[name])
+
+
+def test_a_file_holds_it_to_the_last_bit(tmp_path: Path) -> None:
+    tested = make()
+    tested.loss[-3:] = np.nan, np.inf, -np.inf
+    path = tmp_path / "range.json"
+    tested.save(path)
+    assert_equal(RangeTestResult.load(path), tested)
+    tested.save(str(path))
+    assert_equal(RangeTestResult.load(str(path)), tested)
+    # Strict JSON, which has no NaN.
+    json.loads(path.read_text(), parse_constant=lambda constant: pytest.fail(constant))
+    assert [p.name for p in tmp_path.iterdir()] == ["range.json"]
+
+
+def test_a_torn_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "range.json"
+    make().save(path)
+    whole = path.read_bytes()
+    for length in (0, 1, len(whole) // 2, len(whole) - 3):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"may be torn.*range\.json"):
+            RangeTestResult.load(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[1, 2]",
+        "{}",
+        '{"format": "something else"}',
+        '{"format": "keras_onecycle.RangeTestResult", "version": 99}',
+        '{"format": "keras_onecycle.RangeTestResult", "version": 1}',
+        b"\x89PNG\r\n\x1a\n\xff\xfe",
+    ],
+)
+def test_a_foreign_file_is_named(content: str | bytes, tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=r"Received: .*other\.json"):
+        RangeTestResult.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lr", [1.0]), ("loss", "x"), ("mode", "log"), ("val_metrics", {"a": [1.0]}), ("lr", None)],
+)
+def test_a_file_that_does_not_fit_together_is_named(
+    name: str, value: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "range.json"
+    make().save(path)
+    content = json.loads(path.read_text())
+    content[name] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"not whole.*range\.json"):
+        RangeTestResult.load(path)
+
+
+def test_a_missing_file_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        RangeTestResult.load(tmp_path / "nowhere.json")
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match="`smoothed_loss`"):
+        RangeTestResult(lr=[1.0, 2.0], loss=[1.0, 2.0], smoothed_loss=[1.0])
+
+
+@pytest.mark.parametrize(("mode", "scale"), [("exponential", "log"), ("linear", "linear")])
+def test_plot(mode: str, scale: str) -> None:
+    tested = make(mode=mode)
+    ax = tested.plot()
+    assert ax.get_xscale() == scale
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert f"valley: {tested.suggest():.3g}" in labels
+    assert "validation loss" in labels
+    smoothed = next(line for line in ax.lines if line.get_label() == "smoothed loss")
+    np.testing.assert_array_equal(smoothed.get_ydata(), tested.smoothed_loss)
+    marked = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert marked[0].get_xdata()[0] == tested.suggest()
+    plt.close(ax.figure)
+
+
+def test_plot_into_axes_that_are_given_without_the_ends() -> None:
+    tested = make()
+    _, (left, right) = plt.subplots(1, 2)
+    assert tested.plot(right, skip_start=10, skip_end=5, suggest=None) is right
+    assert not left.lines
+    assert len(right.lines[0].get_xdata()) == 85
+    assert right.lines[0].get_xdata()[0] == tested.lr[10]
+    plt.close(left.figure)
+
+
+def test_plot_of_a_curve_that_allows_no_suggestion() -> None:
+    flat = RangeTestResult(lr=np.geomspace(1e-6, 1, 9), loss=np.ones(9), smoothed_loss=np.ones(9))
+    ax = flat.plot()
+    assert not [line for line in ax.lines if line.get_linestyle() == "--"]
+    plt.close(ax.figure)
+
+
+def test_bad_plot_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="skip_start=-1"):
+        make().plot(skip_start=-1)
+    with pytest.raises(TypeError, match=r"skip_end=0\.5"):
+        make().plot(skip_end=0.5)
+    with pytest.raises(ValueError, match="skip_start=60, skip_end=40"):
+        make().plot(skip_start=60, skip_end=40)
+    with pytest.raises(ValueError, match="suggest='best'"):
+        make().plot(suggest="best")
+
+
+def test_plot_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    ax = make().plot()
+    ax.figure.canvas.draw()
+    plt.close(ax.figure)
+
+
+def test_repr_says_what_it_is() -> None:
+    assert repr(make()) == "RangeTestResult(points=100, lr=1e-06..10, mode='exponential')"

@@ -1,0 +1,170 @@
+"""Files written in mid-cycle, and training that goes on after SIGKILL."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import reference
+from keras_onecycle import OneCycle
+
+HERE = Path(__file__).parent
+
+# Runs in a process that knows Keras alone.
+LOAD = """
+import json, sys
+import keras, numpy as np
+model = keras.models.load_model(sys.argv[1])
+assert not any(name.startswith("keras_onecycle") for name in sys.modules)
+optimizer = model.optimizer
+optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+np.savez(sys.argv[2], *[np.array(v.value) for v in model.optimizer.variables])
+x = np.ones((8, 4), "float32")
+print(json.dumps({
+    "class": f"{type(optimizer).__module__}.{type(optimizer).__name__}",
+    "config": optimizer.get_config(),
+    "learning_rate": float(optimizer.learning_rate),
+    "history": model.fit(x, x[:, :1], verbose=0).history,
+}))
+"""
+
+
+def python(*arguments: Any) -> subprocess.CompletedProcess:
+    paths = [str(HERE), str(HERE.parent)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=300,
+    )
+
+
+def train_and_save(optimizer: keras.Optimizer, path: Path) -> tuple[keras.Model, list[np.ndarray]]:
+    """Saves in the middle of a cycle, as `ModelCheckpoint` and as `model.save` do."""
+    x, y = reference.data(64)
+    model = reference.build()
+    model.compile(optimizer, loss="mse")
+    kept: list[np.ndarray] = []
+
+    class Save(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            if batch == 4 and not kept:
+                self.model.save(path / "batch.keras")
+                self.model.save_weights(path / "batch.weights.h5")
+                kept.extend(np.array(v.value) for v in self.model.optimizer.variables)
+
+    checkpoint = keras.callbacks.ModelCheckpoint(str(path / "epoch{epoch}.keras"))
+    model.fit(
+        x,
+        y,
+        batch_size=8,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=[OneCycle(0.03), Save(), checkpoint],
+    )
+    return model, kept
+
+
+@pytest.mark.parametrize(
+    ("make", "momentum"),
+    [
+        (lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), {"momentum": 0.9}),
+        (
+            lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01, beta_1=0.8)),
+            {"beta_1": 0.8},
+        ),
+    ],
+)
+def test_a_file_of_mid_cycle_loads_where_only_keras_is(
+    make: Any, momentum: dict, tmp_path: Path
+) -> None:
+    model, kept = train_and_save(make(), tmp_path)
+    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    for name in ("batch.keras", "epoch1.keras"):
+        run = python("-c", LOAD, tmp_path / name, tmp_path / "variables.npz")
+        assert run.returncode == 0, run.stderr
+        assert "Skipping variable loading" not in run.stderr
+        said = json.loads(run.stdout.splitlines()[-1])
+        assert said["class"] == f"{type(inner).__module__}.{type(inner).__name__}"
+        for attribute, value in momentum.items():
+            assert said["config"][attribute] == value
+        assert said["config"]["learning_rate"] == pytest.approx(0.01)
+        assert said["learning_rate"] == pytest.approx(0.01)
+        assert np.isfinite(said["history"]["loss"]).all()
+        if name == "batch.keras":
+            with np.load(tmp_path / "variables.npz") as loaded:
+                for got, wanted in zip(loaded.values(), kept, strict=True):
+                    np.testing.assert_array_equal(got, wanted)
+
+
+def test_weights_of_mid_cycle_load_into_a_plain_optimizer(tmp_path: Path) -> None:
+    _, kept = train_and_save(keras.optimizers.Adam(0.01), tmp_path)
+    plain = reference.build()
+    plain.compile(keras.optimizers.Adam(0.5), loss="mse")
+    plain.optimizer.build(plain.trainable_variables)
+    plain.load_weights(tmp_path / "batch.weights.h5")
+    for variable, wanted in zip(plain.optimizer.variables, kept, strict=True):
+        np.testing.assert_array_equal(np.array(variable.value), wanted)
+    assert float(plain.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OwnSGD(keras.optimizers.SGD):
+    """An optimizer of the user's own, registered with Keras."""
+
+
+def test_an_optimizer_of_ones_own_keeps_its_registered_class(tmp_path: Path) -> None:
+    train_and_save(OwnSGD(0.01, momentum=0.9), tmp_path)
+    loaded = keras.models.load_model(tmp_path / "batch.keras")
+    assert type(loaded.optimizer) is OwnSGD
+    assert loaded.optimizer.momentum == 0.9
+
+
+def test_the_optimizer_is_the_users_again() -> None:
+    x, y = reference.data(64)
+    optimizer = keras.optimizers.AdamW(0.01, beta_1=0.8, weight_decay=0.1)
+    before = optimizer.get_config()
+    model = reference.build()
+    model.compile(optimizer, loss="mse")
+    in_between: list[dict] = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: in_between.append(optimizer.get_config())
+    )
+    model.fit(x, y, verbose=0, callbacks=[OneCycle(0.03), look])
+    assert type(optimizer) is keras.optimizers.AdamW
+    assert optimizer.get_config() == before == in_between[0]
+
+
+@pytest.mark.parametrize("first", ["OneCycle", "BackupAndRestore"])
+def test_training_killed_with_sigkill_goes_on(first: str, tmp_path: Path) -> None:
+    script = HERE / "resumable_training.py"
+    unbroken = python(script, tmp_path / "backup1", tmp_path / "unbroken.npz", first)
+    assert unbroken.returncode == 0, unbroken.stderr
+    killed = python(script, tmp_path / "backup2", tmp_path / "resumed.npz", first, 2)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "resumed.npz").exists()
+    resumed = python(script, tmp_path / "backup2", tmp_path / "resumed.npz", first)
+    assert resumed.returncode == 0, resumed.stderr
+
+    whole = dict(np.load(tmp_path / "unbroken.npz"))
+    rest = dict(np.load(tmp_path / "resumed.npz"))
+    wanted = np.array([reference.one_cycle(step, 32, max_lr=0.03) for step in range(32)])
+    np.testing.assert_allclose(whole["learning_rate"], wanted[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(rest["learning_rate"], wanted[16:, 0], rtol=1e-5)
+    np.testing.assert_allclose(rest["momentum"], wanted[16:, 1], rtol=1e-5)
+    names = [name for name in whole if name.startswith("weight")]
+    assert names
+    for name in names:
+        np.testing.assert_array_equal(rest[name], whole[name])
+    assert rest["user_learning_rate"] == np.float32(0.01)

@@ -1,0 +1,130 @@
+"""Suggestions equal fastai's; curves that allow none are refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import reference
+from keras_onecycle import RangeTestResult, suggestion
+
+METHODS = sorted(suggestion.METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equals_fastai(method: str) -> None:
+    cases = reference.load("fastai_suggestions")
+    assert len(cases) == 48
+    for case in cases:
+        got = suggestion.METHODS[method](np.array(case["lr"]), np.array(case["loss"]))
+        assert got == pytest.approx(case[method], rel=1e-6)
+
+
+def fastai_valley(lr: np.ndarray, loss: np.ndarray) -> float:
+    """The definition, point by point: as long as possible, each loss below the one before."""
+    length = [1] * len(loss)
+    start = end = 0
+    for i in range(1, len(loss)):
+        for j in range(i):
+            if loss[i] < loss[j] and length[i] < length[j] + 1:
+                length[i] = length[j] + 1
+            if length[end] < length[i]:
+                start, end = i - length[i], i
+    third = (end - start) / 3
+    return float(lr[start + int(third) + int(third / 2)])
+
+
+curves = st.lists(st.integers(0, 20), min_size=16, max_size=60).map(
+    lambda values: np.array(values, dtype=float)
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(curves)
+def test_valley_of_any_curve_with_ties(loss: np.ndarray) -> None:
+    lr = np.geomspace(1e-6, 1, len(loss))
+    assert suggestion.valley(lr, loss) == fastai_valley(lr, loss)
+
+
+@settings(max_examples=100, deadline=None)
+@given(curves, st.sampled_from(METHODS), st.floats(0.1, 10), st.floats(-5, 5))
+def test_a_suggestion_is_a_tested_rate(
+    loss: np.ndarray, method: str, scale: float, shift: float
+) -> None:
+    lr = np.geomspace(1e-6, 1, len(loss))
+    function = suggestion.METHODS[method]
+    suggested = function(lr, loss)
+    tested = lr / 10 if method == "minimum" else lr
+    assert suggested in tested
+    # Losses in other units say the same, except to `slide`, whose threshold is in units of loss.
+    if method in ("valley", "minimum"):
+        assert function(lr, loss * 2) == suggested
+
+
+def result(loss: np.ndarray, **arguments: object) -> RangeTestResult:
+    lr = np.geomspace(1e-6, 10, len(loss))
+    return RangeTestResult(**{"lr": lr, "loss": loss, "smoothed_loss": loss, **arguments})
+
+
+def bowl(points: int = 100) -> np.ndarray:
+    return 1 + (np.linspace(-6, 1, points) + 1) ** 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_suggest_leaves_out_the_ends_as_fastai_does(method: str) -> None:
+    curve = bowl()
+    tested = result(curve)
+    wanted = suggestion.METHODS[method](tested.lr[10:-5], curve[10:-5])
+    assert tested.suggest(method) == wanted
+
+
+def test_suggest_takes_a_function_of_ones_own() -> None:
+    seen: list[int] = []
+
+    def middle(lr: np.ndarray, loss: np.ndarray) -> float:
+        seen.append(len(lr))
+        return lr[len(lr) // 2]
+
+    tested = result(bowl())
+    assert tested.suggest(middle) == tested.lr[10 + 85 // 2]
+    assert seen == [85]
+
+
+def test_suggest_stops_at_the_first_nan_and_leaves_out_a_rate_of_zero() -> None:
+    curve = bowl()
+    curve[80:] = np.nan
+    tested = result(curve)
+    assert tested.suggest("minimum") == suggestion.minimum(tested.lr[10:80], curve[10:80])
+    linear = result(bowl(), lr=np.linspace(0, 1, 100), mode="linear")
+    assert np.isfinite(linear.suggest("steep"))
+    short = result(bowl(15), lr=np.linspace(0, 1, 15), mode="linear")
+    assert np.isfinite(short.suggest("steep"))
+
+
+@pytest.mark.parametrize(
+    ("curve", "message"),
+    [
+        (np.array([]), "at least 5 .*Received: 0 points"),
+        (bowl(9), "at least 5 .*Received: 4 points"),
+        (np.full(100, 2.3), "flat"),
+        (2.3 + 1e-9 * np.arange(100), "flat"),
+        (np.full(100, np.nan), "Received: 0 points"),
+        (np.linspace(1, 5, 100), "never falls"),
+    ],
+)
+@pytest.mark.parametrize("method", [*METHODS, lambda lr, loss: 0.1])
+def test_no_made_up_number(curve: np.ndarray, message: str, method: object) -> None:
+    with pytest.raises(ValueError, match=message):
+        result(curve).suggest(method)
+
+
+def test_slide_needs_its_window() -> None:
+    with pytest.raises(ValueError, match=r"`slide` needs at least 16 points\. Received: 12"):
+        result(bowl(18)).suggest("slide")
+
+
+def test_bad_methods_are_named() -> None:
+    with pytest.raises(ValueError, match=r"`method` must be one of 'valley'.*method='best'"):
+        result(bowl()).suggest("best")
+    with pytest.raises(TypeError, match="method=3"):
+        result(bowl()).suggest(3)
