@@ -68,11 +68,11 @@ def plot_range_test(
     if mode == "exponential":
         ax.set_xscale("log")
     # The curve before it diverges is what one looks at: single losses at its end may be far above.
-    curve = smoothed_loss[shown]
-    curve = curve[np.isfinite(curve)]
-    if curve.size and np.ptp(curve) > 0:
-        margin = 0.1 * np.ptp(curve)
-        ax.set_ylim(curve.min() - margin, curve.max() + margin)
+    both = np.concatenate([loss[shown], smoothed_loss[shown]])
+    low, high = np.nanmin(both, initial=np.inf), np.nanmax(smoothed_loss[shown], initial=-np.inf)
+    if np.isfinite([low, high]).all() and low < high:
+        margin = 0.05 * (high - low)
+        ax.set_ylim(low - margin, high + margin)
     ax.set_xlabel("learning rate")
     ax.set_ylabel("loss")
     ax.grid(alpha=0.3)

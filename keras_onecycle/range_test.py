@@ -174,11 +174,11 @@ class LRFinder(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._epoch_has_data = True
         # Keras reports the mean since the last reset: with one before each batch, that batch's own.
         self.model.reset_metrics()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch_has_data = True
         if "loss" not in (logs or {}):
             raise ValueError(
                 "A range test needs the loss: the logs of the model's `train_step` must have a `loss`. "

@@ -24,7 +24,7 @@ def valley(lr: np.ndarray, loss: np.ndarray) -> float:
     >>> lr = np.logspace(-4, 0, 60)
     >>> loss = 2 + (np.log10(lr) + 1) ** 2
     >>> round(keras_onecycle.suggestion.valley(lr, loss), 4)
-    0.0028
+    0.0027
 
     Args:
         lr: Float array of shape `(points,)`, ascending.

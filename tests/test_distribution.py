@@ -1,5 +1,6 @@
 """Several devices end where one does: two logical CPU devices against an eager optimizer on one."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -37,14 +38,20 @@ def expected(name: str, batches: list, updates: int) -> keras.Model:
     return model
 
 
-def mirrored(make: Callable[[], keras.Optimizer], **arguments: Any) -> keras.Model:
+@functools.cache
+def two_replicas() -> Any:
+    # One for all tests: the collective operations of two strategies in one process are mixed up.
     import tensorflow as tf
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     assert strategy.num_replicas_in_sync == 2
-    with strategy.scope():
-        model = reference.build()
-        model.compile(make(), loss="mse", jit_compile=False, **arguments)
+    return strategy
+
+
+def mirrored(make: Callable[[], keras.Optimizer], *layers: keras.layers.Layer) -> keras.Model:
+    with two_replicas().scope():
+        model = reference.build(*layers)
+        model.compile(make(), loss="mse", jit_compile=False)
     return model
 
 
@@ -74,20 +81,17 @@ def test_range_test_leaves_no_trace_on_any_replica() -> None:
 
 @on_tensorflow
 def test_range_test_puts_back_statistics_that_differ_between_replicas() -> None:
-    import tensorflow as tf
-
     x, y = reference.data(96)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
-        model = reference.build(keras.layers.BatchNormalization())
-        model.compile(keras.optimizers.SGD(0.01), loss="mse", jit_compile=False)
+    with two_replicas().scope():
+        normalization = keras.layers.BatchNormalization()
+    model = mirrored(OPTIMIZERS["SGD"][1], normalization)
     model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
 
     def copies() -> list[np.ndarray]:
         return [
             np.array(part)
             for variable in model.variables + model.optimizer.variables
-            for part in strategy.experimental_local_results(variable.value)
+            for part in two_replicas().experimental_local_results(variable.value)
         ]
 
     before = copies()

@@ -42,7 +42,7 @@ def test_a_file_holds_it_to_the_last_bit(tmp_path: Path) -> None:
     tested.save(str(path))
     assert_equal(RangeTestResult.load(str(path)), tested)
     # Strict JSON, which has no NaN.
-    json.loads(path.read_text(), parse_constant=lambda constant: pytest.fail(constant))
+    json.loads(path.read_text(), parse_constant=pytest.fail)
     assert [p.name for p in tmp_path.iterdir()] == ["range.json"]
 
 

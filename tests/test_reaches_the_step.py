@@ -67,10 +67,13 @@ def check(
     wrap: Callable[[keras.Optimizer], keras.Optimizer] = lambda optimizer: optimizer,
     fit_before: bool = False,
 ) -> None:
-    x, y = reference.data(4 * BATCHES)
+    optimizer = OPTIMIZERS[name]()
+    accumulation = optimizer.gradient_accumulation_steps or 1
+    # Accumulating eagerly is slow on JAX. One batch more than makes whole updates is left over.
+    batch_count = BATCHES if accumulation == 1 else 4 * accumulation + 1
+    x, y = reference.data(4 * batch_count)
     max_lr = MAX_LR.get(kind_of(name), 0.02)
     model = reference.build()
-    optimizer = OPTIMIZERS[name]()
     model.compile(
         wrap(optimizer),
         loss="mse",
@@ -87,7 +90,7 @@ def check(
     cycle = OneCycle(max_lr)
     model.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[cycle])
 
-    updates = BATCHES // (optimizer.gradient_accumulation_steps or 1)
+    updates = batch_count // accumulation
     other = reference.build()
     other.set_weights(weights)
     reference.train_eagerly(

@@ -1,0 +1,60 @@
+"""Sets up an environment in `.venv` and runs something in it; needs nothing but Python 3.11 or newer.
+
+usage: python3 dev.py quickstart [ARGUMENT ...]     the example, with its arguments
+       python3 dev.py test [PYTEST_ARGUMENT ...]    the tests, on TensorFlow and then on JAX
+       python3 dev.py lint                          ruff: rules and format
+"""
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENT = ROOT / ".venv"
+PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+EXTRAS = {"quickstart": "tensorflow,examples", "test": "tensorflow,jax,test", "lint": "test"}
+
+
+def run(*command: str | Path, **environment: str) -> int:
+    """Runs a command in the project's folder and returns its exit status."""
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        check=False,
+    ).returncode
+
+
+def install(extras: str) -> None:
+    """Makes the environment, unless it is there, and installs the package in place."""
+    if not PYTHON.exists():
+        print(f"Making an environment in {ENVIRONMENT.name}/ ...", flush=True)
+        venv.create(ENVIRONMENT, with_pip=True)
+    print(f"Installing keras-onecycle[{extras}] (minutes, the first time) ...", flush=True)
+    if run(PYTHON, "-m", "pip", "install", "--quiet", "--editable", f".[{extras}]"):
+        sys.exit("pip could not install the package; what it said stands above.")
+
+
+def main(arguments: list[str]) -> int:
+    """Runs what the command line asks for."""
+    if not arguments or arguments[0] not in EXTRAS:
+        sys.exit(__doc__)
+    if sys.version_info < (3, 11):
+        sys.exit(f"Python 3.11 or newer is needed. Received: Python {sys.version.split()[0]}")
+    command, *rest = arguments
+    install(EXTRAS[command])
+    if command == "quickstart":
+        return run(PYTHON, "examples/quickstart.py", *rest)
+    if command == "lint":
+        return run(PYTHON, "-m", "ruff", "check") or run(PYTHON, "-m", "ruff", "format", "--check")
+    failed = 0
+    for backend in ("tensorflow", "jax"):
+        print(f"Tests with KERAS_BACKEND={backend}", flush=True)
+        failed |= run(PYTHON, "-m", "pytest", "-n", "auto", *rest, KERAS_BACKEND=backend)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
