@@ -41,8 +41,6 @@ def main(arguments: list[str]) -> int:
     """Runs what the command line asks for."""
     if not arguments or arguments[0] not in EXTRAS:
         sys.exit(__doc__)
-    if sys.version_info < (3, 11):
-        sys.exit(f"Python 3.11 or newer is needed. Received: Python {sys.version.split()[0]}")
     command, *rest = arguments
     install(EXTRAS[command])
     if command == "quickstart":

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_onecycle.arguments import check_choice, check_float, check_int
+from keras_onecycle.callback import Callback
 from keras_onecycle.hyperparameters import ScheduledHyperparameters
 from keras_onecycle.range_test_result import RangeTestResult
 from keras_onecycle.schedules import RANGE_TEST_MODES, evaluate, range_test_lr
@@ -23,7 +24,7 @@ MAX_SKIPPED_BATCHES = 100
 _EVALUATIONS = 20
 
 
-class LRFinder(keras.callbacks.Callback):
+class LRFinder(Callback):
     """Runs the LR range test in `fit`: the learning rate rises each update until the loss diverges.
 
     When `fit` ends, the model and its optimizer are as they were before, bit for bit. `lr_find` is
@@ -74,6 +75,8 @@ class LRFinder(keras.callbacks.Callback):
     - [Smith, 2015, section 3.3](https://arxiv.org/abs/1506.01186)
     - [Smith, 2018, section 4.1](https://arxiv.org/abs/1803.09820)
     """
+
+    _of_one_fit = ("_snapshot", "_scheduled", "_progress")
 
     def __init__(
         self,
@@ -264,11 +267,6 @@ class LRFinder(keras.callbacks.Callback):
         model.stop_training = True
         if self._progress is not None:
             self._progress.update(len(self._loss), finalize=True)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A pickle holds the arguments and the result, not the model.
-        run = ("_snapshot", "_scheduled", "_progress", "_model")
-        return {**self.__dict__, **dict.fromkeys(run)}
 
 
 def lr_find(

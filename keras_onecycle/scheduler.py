@@ -8,11 +8,12 @@ import keras
 import numpy as np
 
 from keras_onecycle.arguments import check_int
+from keras_onecycle.callback import Callback
 from keras_onecycle.hyperparameters import ScheduledHyperparameters, batches_per_update
 from keras_onecycle.schedules import Schedule, evaluate
 
 
-class HyperparameterScheduler(keras.callbacks.Callback):
+class HyperparameterScheduler(Callback):
     """Base of callbacks that move hyperparameters each step, inside the compiled step.
 
     A subclass says in `schedules` what follows what. It is for `fit` as a callback, and with
@@ -37,6 +38,8 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         total_steps: Integer, at least 1: optimizer updates in the schedule. Defaults to `None`:
             those that `fit` makes.
     """
+
+    _of_one_fit = ("_scheduled",)
 
     def __init__(self, total_steps: int | None = None) -> None:
         super().__init__()
@@ -180,7 +183,3 @@ class HyperparameterScheduler(keras.callbacks.Callback):
             return -(epoch * steps // per_update)
         # Less than 0 where loss scaling skipped updates: then the schedule began with the first.
         return max(0, batches - epoch * steps) // per_update
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Neither the model nor the optimizer's class for the time of one `fit` goes into a pickle.
-        return {**self.__dict__, "_scheduled": None, "_model": None}
