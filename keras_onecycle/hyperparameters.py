@@ -17,6 +17,7 @@ from typing import Any
 import keras
 
 from keras_onecycle import backend
+from keras_onecycle.compiled_step import trace_anew
 from keras_onecycle.schedules import Schedule, as_step, float_dtype
 
 # What an optimizer's momentum is called: SGD, RMSprop and Muon; the Adam family; Muon's Adam part.
@@ -224,7 +225,7 @@ class ScheduledHyperparameters:
         _set_class(self.optimizer, self._derived_class(type(self.optimizer)))
         self._attached = True
         if self.model is not None:
-            _trace_anew(self.model)
+            trace_anew(self.model)
             if until_next_fit:
                 self.model.__dict__["make_train_function"] = self._detach_and_make_train_function
 
@@ -237,7 +238,7 @@ class ScheduledHyperparameters:
         self._variables = {}
         if self.model is not None:
             self.model.__dict__.pop("make_train_function", None)
-            _trace_anew(self.model)
+            trace_anew(self.model)
 
     def _detach_and_make_train_function(self, force: bool = False) -> None:
         # `fit` calls this before any callback; it is there only after a `fit` that did not end.
@@ -317,10 +318,3 @@ class ScheduledHyperparameters:
 def _set_class(optimizer: keras.Optimizer, cls: type[keras.Optimizer]) -> None:
     # Not `optimizer.__class__ = cls`: the derived class has a property of that name.
     object.__dict__["__class__"].__set__(optimizer, cls)
-
-
-def _trace_anew(model: keras.Model) -> None:
-    """Drops the compiled train step, in which the old hyperparameters are constants."""
-    # JAX finds an old trace again as long as the function that it is of is alive.
-    model.train_function = None
-    model.make_train_function()
