@@ -12,6 +12,7 @@ import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import keras
@@ -36,7 +37,7 @@ class _Hyperparameter(keras.Variable):
 
     def __init__(self, name: str, value: float) -> None:
         super().__init__(
-            value,
+            float(value),
             dtype=float_dtype(),
             trainable=False,
             autocast=False,
@@ -168,12 +169,13 @@ class ScheduledHyperparameters:
         config = self.optimizer.get_config()
         self._user_values = {}
         for name in self._by_attribute:
-            if not isinstance(config.get(name), float):
+            value = config.get(name)
+            if isinstance(value, bool) or not isinstance(value, Real):
                 raise ValueError(
-                    f"`{type(self.optimizer).__name__}` has no float `{name}` to schedule. "
-                    f"Received: {name}={config.get(name)!r}"
+                    f"`{type(self.optimizer).__name__}` has no number `{name}` to schedule. "
+                    f"Received: {name}={value!r}"
                 )
-            self._user_values[name] = config[name]
+            self._user_values[name] = value
         self._variables: dict[str, _Hyperparameter] = {}
         self._depth = 0
         self._traced = False
@@ -292,7 +294,10 @@ class ScheduledHyperparameters:
 
         def get_config(optimizer: Any) -> dict[str, Any]:
             with scheduled._in_place():
-                return {**base.get_config(optimizer), **scheduled._user_values}
+                config = base.get_config(optimizer)
+            # The learning rate in there is already the user's: that of Keras's own variable.
+            users = {n: v for n, v in scheduled._user_values.items() if n != "learning_rate"}
+            return {**config, **users}
 
         def scheduled_property(name: str) -> property:
             return property(

@@ -48,8 +48,8 @@ def interpolate(
 
     Args:
         step: Integer tensor of any shape.
-        boundaries: Steps at which the phases meet, one more than there are phases; the first need
-            not be an integer, nor those between. A phase includes its end.
+        boundaries: Steps at which the phases meet, one more than there are phases. Only the last
+            must be a whole number. A phase includes its end.
         values: Values at the boundaries.
         anneal_strategy: `"linear"`, or `"cos"` for half a cosine wave.
 

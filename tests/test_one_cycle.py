@@ -490,5 +490,5 @@ def test_any_float_can_follow_a_schedule() -> None:
         def schedules(self, total_steps: int) -> dict:
             return {"rho": lambda step: 0.5}
 
-    with pytest.raises(ValueError, match="`AdamW` has no float `rho`"):
+    with pytest.raises(ValueError, match="`AdamW` has no number `rho`"):
         model.fit(x, y, verbose=0, callbacks=[Unknown()])
