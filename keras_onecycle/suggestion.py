@@ -36,13 +36,10 @@ def valley(lr: np.ndarray, loss: np.ndarray) -> float:
     length = np.ones(len(loss), dtype=int)
     start = end = 0
     for i in range(1, len(loss)):
-        # The longest valley that ends at i, as more and more of the points before i are looked at.
-        growing = np.maximum.accumulate(np.where(loss[:i] > loss[i], length[:i] + 1, 1))
-        longer = growing > length[end]
-        length[i] = growing[-1]
-        if longer.any():
-            # Of what is longest so far, fastai takes the length at the moment of finding it.
-            start, end = i - int(growing[longer.argmax()]), i
+        # The longest valley that ends at i goes on from one that ends above it.
+        length[i] = np.where(loss[:i] > loss[i], length[:i] + 1, 1).max()
+        if length[i] > length[end]:
+            start, end = i - int(length[i]), i
     third = (end - start) / 3
     return float(lr[start + int(third) + int(third / 2)])
 
