@@ -1,0 +1,81 @@
+"""Training that may be killed at any moment, and goes on where it was.
+
+Keras's `BackupAndRestore` overwrites its two files in place: a kill in between leaves weights of one
+epoch beside the number of another. Here a backup is one file, whose name has the number of the epoch,
+and which gets that name when it is whole.
+"""
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+
+_NAME = re.compile(r"epoch-(\d+)\.weights\.h5")
+
+
+class Backup(keras.callbacks.Callback):
+    """Saves the weights and the optimizer's state at the end of each epoch, whole or not at all.
+
+    Args:
+        folder: Path of a folder for the backups alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def backups(self) -> dict[int, Path]:
+        """Returns the backups that there are, by the number of epochs that were trained."""
+        matches = ((_NAME.fullmatch(path.name), path) for path in self.folder.glob("epoch-*"))
+        return {int(match[1]): path for match, path in sorted(matches, key=str) if match}
+
+    def restore(self, model: keras.Model) -> int:
+        """Loads the newest backup into a compiled model and returns its number of epochs, or 0."""
+        backups = self.backups()
+        if not backups:
+            return 0
+        epoch = max(backups)
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(backups[epoch])
+        return epoch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        older = self.backups().values()
+        partial = self.folder / "partial.weights.h5"
+        self.model.save_weights(partial, overwrite=True)
+        partial.replace(self.folder / f"epoch-{epoch + 1:04d}.weights.h5")
+        for path in older:
+            path.unlink()
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """Returns the rows that `CSVLogger` wrote, a row an epoch, without one that is torn."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    whole = [row for row in rows if None not in row and None not in row.values()]
+    return [{name: _number(value) for name, value in row.items()} for row in whole]
+
+
+def trim_log(path: Path, epochs: int) -> None:
+    """Drops the rows that were written after the backup of so many epochs."""
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        lines = file.read().splitlines()
+    partial = path.with_name(path.name + ".partial")
+    # The header and a row an epoch: the row of an epoch is written before its backup.
+    kept = lines[: epochs + 1] if epochs else []
+    partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    partial.replace(path)
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return float("nan")
