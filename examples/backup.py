@@ -19,12 +19,15 @@ class Backup(keras.callbacks.Callback):
     """Saves the weights and the optimizer's state at the end of each epoch, whole or not at all.
 
     Args:
-        folder: Path of a folder for the backups alone.
+        folder: Path of a folder for the backups alone, which all processes see.
+        process_id: Integer, the number of this process. All must save, since Keras's saving waits
+            for every process; the file of process 0 is kept. Defaults to `0`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, process_id: int = 0) -> None:
         super().__init__()
         self.folder = folder
+        self.process_id = process_id
 
     def backups(self) -> dict[int, Path]:
         """Returns the backups that there are, by the number of epochs that were trained."""
@@ -42,13 +45,21 @@ class Backup(keras.callbacks.Callback):
         return epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         older = self.backups().values()
-        partial = self.folder / "partial.weights.h5"
-        self.model.save_weights(partial, overwrite=True)
-        partial.replace(self.folder / f"epoch-{epoch + 1:04d}.weights.h5")
-        for path in older:
-            path.unlink()
+        self.save_whole(self.model, self.folder / f"epoch-{epoch + 1:04d}.weights.h5")
+        if self.process_id == 0:
+            for path in older:
+                path.unlink()
+
+    def save_whole(self, model: keras.Model, path: Path) -> None:
+        """Saves the weights to a file that gets its name when it is whole."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"partial-{self.process_id}.weights.h5")
+        model.save_weights(partial, overwrite=True)
+        if self.process_id == 0:
+            partial.replace(path)
+        else:
+            partial.unlink()
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

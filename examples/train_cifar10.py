@@ -61,7 +61,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if parsed.max_lr is not None and not 0 < parsed.max_lr < float("inf"):
         parser.error(f"--max-lr must be above 0. Received: {parsed.max_lr}")
     if parsed.resume and parsed.overwrite:
-        parser.error("--resume goes on with what is there, --overwrite deletes it: give one of the two")
+        parser.error(
+            "--resume goes on with what is there, --overwrite deletes it: give one of the two"
+        )
     return parsed
 
 

@@ -254,10 +254,10 @@ def run(
     if results_path.exists():
         return read_json(results_path)
     chief = devices.process[0] == 0
+    backup = Backup(folder / "backup", devices.process[0])
+    training = prepare(settings, devices, data_dir, epoch=max(backup.backups(), default=0))
     if chief:
         write_json(folder / "settings.json", asdict(settings))
-    backup = Backup(folder / "backup")
-    training = prepare(settings, devices, data_dir, epoch=max(backup.backups(), default=0))
     if settings.max_lr is None:
         settings = _range_test(training, folder, chief, verbose)
         training = replace(training, settings=settings)
@@ -268,10 +268,11 @@ def run(
         callbacks.append(one_cycle(settings))
     if chief:
         trim_log(log, epoch)
-        # The row of an epoch is there before its backup is.
-        callbacks += [keras.callbacks.CSVLogger(str(log), append=True), backup]
+        callbacks.append(keras.callbacks.CSVLogger(str(log), append=True))
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
+    # After the log: the row of an epoch is there before its backup is.
+    callbacks.append(backup)
     training.model.fit(
         training.train,
         epochs=settings.epochs,
@@ -281,6 +282,8 @@ def run(
         callbacks=callbacks,
         verbose=verbose if chief else 0,
     )
+    if save_model:
+        backup.save_whole(training.model, folder / "model.weights.h5")
     if not chief:
         return {}
     history = read_log(log)
@@ -295,8 +298,6 @@ def run(
         "images_per_second": settings.epochs * training.steps * settings.batch_size / seconds,
         "history": history,
     }
-    if save_model:
-        training.model.save_weights(folder / "model.weights.h5")
     write_json(results_path, results)
     for path in backup.backups().values():
         path.unlink()
