@@ -69,7 +69,8 @@ def read_log(path: Path) -> list[dict[str, float]]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     whole = [row for row in rows if None not in row and None not in row.values()]
-    return [{name: _number(value) for name, value in row.items()} for row in whole]
+    # In an epoch without evaluation, `CSVLogger` writes NA for what that would have given.
+    return [{k: float(v) for k, v in row.items() if v not in ("", "NA")} for row in whole]
 
 
 def trim_log(path: Path, epochs: int) -> None:
@@ -83,10 +84,3 @@ def trim_log(path: Path, epochs: int) -> None:
     kept = lines[: epochs + 1] if epochs else []
     partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
     partial.replace(path)
-
-
-def _number(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        return float("nan")

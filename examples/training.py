@@ -68,22 +68,26 @@ class Settings:
     synchronized: bool = False
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes a file, whole or not at all."""
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a file, whole or not at all, with a line for each item."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
+    partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     partial.replace(path)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> dict[str, Any]:
     """Reads what `write_json` wrote; a file that is torn or foreign is named."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{path} is torn, or no JSON. Delete it to train again. ({error})"
         ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds something else. Delete it to train again.")
+    return content
 
 
 def environment() -> dict[str, Any]:

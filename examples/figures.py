@@ -1,0 +1,428 @@
+"""The figures that the 1cycle policy is known by: what each trains, draws and says.
+
+A figure is a function of the lab. It asks the lab for trainings, draws their results, and returns what
+the document says of them. With a lab that does not train, it draws from the files alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # Pictures go to files.
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+import training
+from keras_onecycle import suggestion
+from lab import Lab, accuracies
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Args:
+        title: What it shows, in a line.
+        published: What the papers and logs say of it.
+        make: Function of the lab that draws the picture and returns the text below it, in Markdown.
+        seeds: Integer, trainings of each kind, unless the user says otherwise.
+    """
+
+    title: str
+    published: str
+    make: Callable[[Lab], str]
+    seeds: int = 1
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Returns a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def spread(values: np.ndarray, digits: int = 2) -> str:
+    """Returns the mean, and with several values their standard deviation and number."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f} (1 seed)"
+    deviation = np.std(values, ddof=1)
+    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f} ({len(values)} seeds)"
+
+
+def panels(number: int) -> Sequence[Axes]:
+    """Returns so many Axes side by side."""
+    _, axes = plt.subplots(
+        1, number, figsize=(5.2 * number, 3.9), layout="constrained", squeeze=False
+    )
+    return axes[0]
+
+
+def finish(ax: Axes, x: str, y: str, *, legend: bool = True) -> None:
+    """Labels the axes."""
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.grid(alpha=0.3)
+    if legend:
+        ax.legend(fontsize="small")
+
+
+def save(lab: Lab, name: str, ax: Axes) -> None:
+    """Writes the picture of a figure."""
+    lab.folder.mkdir(parents=True, exist_ok=True)
+    ax.figure.savefig(lab.folder / f"{name}.png", dpi=110)
+    plt.close(ax.figure)
+
+
+def draw_runs(ax: Axes, runs: Sequence[Mapping[str, Any]], key: str, label: str) -> None:
+    """Draws a quantity against the updates: the mean of the seeds, and their span."""
+    steps = runs[0]["updates"] / runs[0]["settings"]["epochs"]
+    x = [(row["epoch"] + 1) * steps for row in runs[0]["history"] if key in row]
+    values = np.array([[row[key] for row in run["history"] if key in row] for run in runs])
+    if key.endswith("accuracy"):
+        values = 100 * values
+    (line,) = ax.plot(x, values.mean(axis=0), "o-", markersize=3, label=label)
+    ax.fill_between(x, values.min(axis=0), values.max(axis=0), alpha=0.15, color=line.get_color())
+
+
+def grid_text(name: str, grid: Mapping[float, float]) -> str:
+    """Returns the test accuracy at each learning rate of the grid, the best one marked."""
+    best = max(grid, key=grid.get)
+    cells = [
+        f"{'**' if lr == best else ''}{lr:g}: {100 * acc:.2f}{'**' if lr == best else ''}"
+        for lr, acc in grid.items()
+    ]
+    return f"{name}: {', '.join(cells)}"
+
+
+def updates_needed(budgets: Sequence[int], reached: Sequence[float], wanted: float) -> float:
+    """Returns the updates after which a training reaches an accuracy; infinity if none does.
+
+    Args:
+        budgets: Updates of the trainings, ascending.
+        reached: Their accuracies.
+        wanted: The accuracy.
+    """
+    for number, (budget, accuracy) in enumerate(zip(budgets, reached, strict=True)):
+        if accuracy < wanted:
+            continue
+        if number == 0:
+            return float(budget)
+        before, low = budgets[number - 1], reached[number - 1]
+        # Between two trainings, by the logarithm of their lengths.
+        fraction = (wanted - low) / (accuracy - low)
+        return float(before * (budget / before) ** fraction)
+    return float("inf")
+
+
+def super_convergence(lab: Lab) -> str:
+    """Figure 1."""
+    epochs = lab.preset.baseline_epochs
+    grids = {}
+    best = {}
+    for policy, length in (
+        ("one_cycle", lab.preset.base.epochs),
+        ("cosine", lab.preset.base.epochs),
+        ("piecewise", epochs[-1]),
+    ):
+        best[policy], grids[policy] = lab.best_lr(policy=policy, epochs=length)
+    one = lab.runs(policy="one_cycle", max_lr=best["one_cycle"])
+    cosine = lab.runs(policy="cosine", max_lr=best["cosine"])
+    piecewise = [lab.runs(policy="piecewise", max_lr=best["piecewise"], epochs=n) for n in epochs]
+    (ax,) = panels(1)
+    draw_runs(ax, one, "val_accuracy", "one cycle")
+    draw_runs(ax, cosine, "val_accuracy", "CosineDecay with warm-up")
+    for runs in piecewise:
+        draw_runs(ax, runs, "val_accuracy", f"piecewise constant, {runs[0]['updates']} updates")
+    finish(ax, "optimizer updates", "test accuracy (%)")
+    save(lab, "super-convergence", ax)
+
+    wanted = accuracies(one).mean()
+    budgets = [runs[0]["updates"] for runs in piecewise]
+    per_seed = np.array([accuracies(runs) for runs in piecewise]).T
+    needed = np.array([updates_needed(budgets, reached, wanted) for reached in per_seed])
+    factors = needed / one[0]["updates"]
+    if np.isfinite(factors).all():
+        factor = f"needs {spread(factors, 1)} times the updates for one cycle's mean accuracy"
+    elif np.isfinite(factors).any():
+        finite = ", ".join(f"{f:.1f}" if np.isfinite(f) else "never" for f in factors)
+        factor = f"needs, seed by seed, {finite} times the updates for one cycle's mean accuracy"
+    else:
+        factor = (
+            f"does not reach one cycle's mean accuracy with any seed: the factor is more than "
+            f"{budgets[-1] / one[0]['updates']:.0f}"
+        )
+    rows = [
+        [label, f"{runs[0]['settings']['max_lr']:g}", runs[0]["updates"], spread(accuracies(runs))]
+        for label, runs in (
+            ("one cycle", one),
+            ("CosineDecay with warm-up", cosine),
+            *(("piecewise constant", runs) for runs in piecewise),
+        )
+    ]
+    grid_lines = "\n".join(
+        f"- {grid_text(name, grid)}"
+        for name, grid in zip(
+            ("one cycle", "cosine", f"piecewise, {epochs[-1]} epochs"), grids.values(), strict=True
+        )
+    )
+    return (
+        f"{table(['training', 'max. learning rate', 'updates', 'test accuracy (%)'], rows)}\n\n"
+        f"The piecewise-constant training {factor}.\n\n"
+        "Each learning rate is the best of one grid, with a seed that is not among those above (test "
+        f"accuracy, %):\n\n{grid_lines}"
+    )
+
+
+def range_tests(lab: Lab) -> str:
+    """Figure 2."""
+    lengths = (lab.preset.short_range_test, lab.preset.long_range_test)
+    axes = panels(3)
+    rows = []
+    for length in lengths:
+        result = lab.range_test(num_steps=length, validate=True)
+        label = f"{length} updates"
+        (line,) = axes[0].plot(result.lr, result.smoothed_loss, label=label)
+        axes[1].plot(result.val_lr, result.val_loss, "o-", markersize=3, label=label)
+        axes[2].plot(
+            result.val_lr, 100 * result.val_metrics["accuracy"], "o-", markersize=3, label=label
+        )
+        suggested = []
+        for method in suggestion.METHODS:
+            try:
+                suggested.append(f"{result.suggest(method):.3g}")
+            except ValueError:
+                suggested.append("none")
+        rows.append([label, *suggested])
+        axes[0].axvline(float(suggested[0]), linestyle="--", color=line.get_color(), alpha=0.7)
+    test_losses = np.concatenate([line.get_ydata() for line in axes[1].lines])
+    axes[1].set_ylim(0, min(np.nanmax(test_losses), 8) * 1.05)
+    finish(axes[0], "learning rate", "training loss, smoothed (dashed: suggested)")
+    finish(axes[1], "learning rate", "test loss")
+    finish(axes[2], "learning rate", "test accuracy (%)")
+    save(lab, "range-test", axes[0])
+    return table(["range test", *(f"`{method}`" for method in suggestion.METHODS)], rows)
+
+
+def large_lr_regularizes(lab: Lab) -> str:
+    """Figure 3."""
+    result = lab.range_test(num_steps=lab.preset.long_range_test, validate=True)
+    low, high = 0.2, 2.0
+    axes = panels(2)
+    inside = (result.lr >= low) & (result.lr <= high)
+    at_tests = (result.val_lr >= low) & (result.val_lr <= high)
+    training_loss = np.interp(result.val_lr[at_tests], result.lr, _window(result.loss))
+    test_loss = result.val_loss[at_tests]
+    axes[0].plot(result.lr[inside], _window(result.loss)[inside], label="training loss")
+    axes[0].plot(result.val_lr[at_tests], test_loss, "o-", markersize=3, label="test loss")
+    axes[0].set_ylim(0, min(6, 1.05 * np.nanmax(test_loss)))
+    finish(axes[0], "learning rate", "loss")
+    axes[1].plot(result.val_lr[at_tests], test_loss - training_loss, "o-", markersize=3)
+    finish(axes[1], "learning rate", "test loss minus training loss", legend=False)
+    save(lab, "large-lr-regularizes", axes[0])
+    third = max(1, len(test_loss) // 3)
+    rows = [
+        [name, f"{values[:third].mean():.3f}", f"{values[-third:].mean():.3f}"]
+        for name, values in (
+            ("training loss", training_loss),
+            ("test loss", test_loss),
+            ("test loss minus training loss", test_loss - training_loss),
+        )
+    ]
+    first, last = result.val_lr[at_tests][third - 1], result.val_lr[at_tests][-third]
+    return table(["mean over", f"LR {low:g} to {first:.2g}", f"LR {last:.2g} to {high:g}"], rows)
+
+
+def schedule(lab: Lab) -> str:
+    """Figure 4."""
+    rate = lab.preset.base.max_lr or 3.0
+    total = 10_000
+    settings = training.replace(lab.preset.base, max_lr=rate)
+    cycle = training.one_cycle(settings)
+    cycle.total_steps = total
+    axes = panels(2)
+    cycle.plot(axes)
+    save(lab, "schedule", axes[0])
+    return f"`OneCycle(max_lr={rate:g})` over {total} updates, with every other argument at its default."
+
+
+def batch_size(lab: Lab) -> str:
+    """Figure 5."""
+    axes = panels(2)
+    rows = []
+    for size in lab.preset.batch_sizes:
+        # As many images for each; a range test of less than 30 updates says nothing.
+        steps = max(30, lab.preset.short_range_test * lab.preset.base.batch_size // size)
+        rate = float(f"{lab.range_test(num_steps=steps, batch_size=size).suggest():.2g}")
+        runs = lab.runs(batch_size=size, max_lr=rate)
+        draw_by_epoch(axes, runs, f"{size}, LR {rate:g}")
+        losses = np.array([run["test_loss"] for run in runs])
+        rows.append(
+            [size, f"{rate:g}", runs[0]["updates"], spread(accuracies(runs)), spread(losses, 3)]
+        )
+    save(lab, "batch-size", axes[0])
+    return table(["batch size", "suggested LR", "updates", "test accuracy (%)", "test loss"], rows)
+
+
+def momentum(lab: Lab) -> str:
+    """Figure 6."""
+    rate, _ = lab.best_lr(policy="one_cycle", epochs=lab.preset.base.epochs)
+    kinds: dict[str, dict[str, Any]] = {"cyclical, 0.95 to 0.85": {}}
+    for value in (0.8, 0.85, 0.9, 0.95):
+        kinds[f"constant {value}"] = {"cycle_momentum": False, "momentum": value}
+    axes = panels(2)
+    rows = []
+    for label, changes in kinds.items():
+        runs = lab.runs(max_lr=rate, **changes)
+        draw_by_epoch(axes, runs, label)
+        rows.append([label, spread(accuracies(runs))])
+    save(lab, "momentum", axes[0])
+    return f"{table(['momentum', 'test accuracy (%)'], rows)}\n\nAll with `max_lr={rate:g}`."
+
+
+def weight_decay(lab: Lab) -> str:
+    """Figure 7."""
+    rate, _ = lab.best_lr(policy="one_cycle", epochs=lab.preset.base.epochs)
+    axes = panels(2)
+    rows = []
+    for value in lab.preset.weight_decays:
+        result = lab.range_test(num_steps=lab.preset.short_range_test, weight_decay=value)
+        axes[0].plot(result.lr, result.smoothed_loss, label=f"{value:g}")
+        runs = lab.runs(max_lr=rate, weight_decay=value)
+        draw_runs(axes[1], runs, "val_accuracy", f"{value:g}")
+        rows.append([f"{value:g}", spread(accuracies(runs))])
+    finish(axes[0], "learning rate", "training loss of the range test, smoothed")
+    finish(axes[1], "optimizer updates", "test accuracy (%)")
+    save(lab, "weight-decay", axes[0])
+    return f"{table(['weight decay', 'test accuracy (%)'], rows)}\n\nAll with `max_lr={rate:g}`."
+
+
+def limited_data(lab: Lab) -> str:
+    """Figure 8."""
+    base, longest = lab.preset.base, lab.preset.baseline_epochs[-1]
+    whole = base.num_train or 50_000
+    one_lr, _ = lab.best_lr(policy="one_cycle", epochs=base.epochs)
+    piecewise_lr, _ = lab.best_lr(policy="piecewise", epochs=longest)
+    accuracy: dict[str, list[np.ndarray]] = {"one cycle": [], "piecewise constant": []}
+    rows = []
+    for images in lab.preset.subsets:
+        # As many updates on each, as in the paper: more epochs on fewer images.
+        factor = whole / images
+        changes = {"num_train": images}
+        one = lab.runs(max_lr=one_lr, epochs=round(base.epochs * factor), **changes)
+        piecewise = lab.runs(
+            policy="piecewise", max_lr=piecewise_lr, epochs=round(longest * factor), **changes
+        )
+        accuracy["one cycle"].append(accuracies(one))
+        accuracy["piecewise constant"].append(accuracies(piecewise))
+        rows.append(
+            [
+                images,
+                f"{spread(accuracies(one))}, {one[0]['updates']} updates",
+                f"{spread(accuracies(piecewise))}, {piecewise[0]['updates']} updates",
+            ]
+        )
+    (ax,) = panels(1)
+    for label, values in accuracy.items():
+        ax.plot(lab.preset.subsets, [v.mean() for v in values], "o-", label=label)
+    finish(ax, "training images", "test accuracy (%)")
+    save(lab, "limited-data", ax)
+    return table(["training images", "one cycle", "piecewise constant"], rows)
+
+
+def architectures(lab: Lab) -> str:
+    """Figure 9."""
+    base = lab.preset.base
+    one_lr, _ = lab.best_lr(policy="one_cycle", epochs=base.epochs)
+    piecewise_lr, _ = lab.best_lr(policy="piecewise", epochs=lab.preset.baseline_epochs[-1])
+    axes = panels(len(lab.preset.depths))
+    rows = []
+    for ax, depth in zip(axes, lab.preset.depths, strict=True):
+        one = lab.runs(depth=depth, max_lr=one_lr)
+        piecewise = lab.runs(depth=depth, policy="piecewise", max_lr=piecewise_lr)
+        draw_runs(ax, one, "val_accuracy", "one cycle")
+        draw_runs(ax, piecewise, "val_accuracy", "piecewise constant")
+        ax.set_title(f"ResNet-{depth}")
+        finish(ax, "optimizer updates", "test accuracy (%)")
+        rows.append([depth, spread(accuracies(one)), spread(accuracies(piecewise))])
+    save(lab, "architectures", axes[0])
+    return (
+        f"{table(['ResNet', 'one cycle', 'piecewise constant, as many updates'], rows)}\n\n"
+        "Learning rates as chosen for figure 1. CIFAR-100 is not among the prepared data."
+    )
+
+
+def draw_by_epoch(axes: Sequence[Axes], runs: Sequence[Mapping[str, Any]], label: str) -> None:
+    """Draws test accuracy and test loss against the epoch."""
+    for ax, key, name in zip(
+        axes, ("val_accuracy", "val_loss"), ("test accuracy (%)", "test loss"), strict=True
+    ):
+        scale = 100 if key == "val_accuracy" else 1
+        epochs = [row["epoch"] + 1 for row in runs[0]["history"] if key in row]
+        values = [[scale * row[key] for row in run["history"] if key in row] for run in runs]
+        ax.plot(epochs, np.mean(values, axis=0), "o-", markersize=3, label=label)
+        if key == "val_loss":
+            ax.set_ylim(0, 4)
+        finish(ax, "epoch", name)
+
+
+def _window(losses: np.ndarray, width: int = 25) -> np.ndarray:
+    """Returns the mean over a window around each point, shorter at the ends."""
+    kernel = np.ones(width)
+    return np.convolve(losses, kernel, "same") / np.convolve(np.ones_like(losses), kernel, "same")
+
+
+FIGURES: dict[str, Figure] = {
+    "super-convergence": Figure(
+        "One cycle beside piecewise-constant training with several times the updates",
+        "ResNet-56: 92.4% in 10,000 updates against 91.2% in 80,000 (paper); 92.44% against 90.32% "
+        "(the authors' logs). The papers say 5 to 10 times fewer updates.",
+        super_convergence,
+        seeds=3,
+    ),
+    "range-test": Figure(
+        "Range tests, short and long",
+        "ResNet-56: the test accuracy stays high up to learning rates of 3, which is what shows that "
+        "super-convergence is possible (paper, figure 2).",
+        range_tests,
+    ),
+    "large-lr-regularizes": Figure(
+        "Large learning rates regularize",
+        "From 0.2 to 2 the training loss rises while the test loss falls (paper, section 5).",
+        large_lr_regularizes,
+    ),
+    "schedule": Figure(
+        "The schedule: learning rate and momentum against updates",
+        "Up, down as long, then far down; momentum the other way (1803.09820, section 4).",
+        schedule,
+    ),
+    "batch-size": Figure(
+        "Batch sizes, each at the learning rate that its range test suggests",
+        "Larger batches do as well or better under one cycle (paper, figure on batch sizes).",
+        batch_size,
+    ),
+    "momentum": Figure(
+        "Cyclical momentum beside constant momentum",
+        "ResNet-56, one cycle with momentum 0.8, 0.85, 0.9, 0.95: 91.86, 92.29, 92.44, 90.74% (the "
+        "authors' logs). Cyclical against constant 0.9: 93.53% against 93.39% (fastai).",
+        momentum,
+    ),
+    "weight-decay": Figure(
+        "Weight decay",
+        "ResNet-56, 1e-3, 1e-4, 1e-5, 1e-6: diverged, 92.44, 88.28, 87.25% (the authors' logs).",
+        weight_decay,
+    ),
+    "limited-data": Figure(
+        "Fewer training images",
+        "ResNet-56, one cycle / multistep on 10, 20, 30, 40 thousand images: 80.6/71.2, 87.9/76.4, "
+        "89.6/86.4, 91.1/90.4% (the authors' logs).",
+        limited_data,
+    ),
+    "architectures": Figure(
+        "Depths",
+        "ResNet-20: 90.42% with one cycle, 88.64% multistep; ResNet-110: 92.37%, 91.21% (the authors' "
+        "logs).",
+        architectures,
+    ),
+}

@@ -1,0 +1,202 @@
+"""Trainings that are made once: each has a folder that its settings name, and is read from there.
+
+The figures ask for trainings and range tests as if they were free. What is done is read from its
+file; what is not is trained, or, where only pictures are to be drawn, named.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import training
+from keras_onecycle import RangeTestResult, lr_find
+from training import Settings
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How large the trainings are.
+
+    Args:
+        base: Settings of one cycle, which every figure changes a few of.
+        baseline_epochs: Epochs of the piecewise-constant trainings, ascending.
+        grid: Learning rates to choose from; extended while the best stands at an end.
+        tuning_seed: The seed that rates are chosen with. No reported training has it.
+        long_range_test: Updates of the long range test.
+        range_test_max_lr: Where range tests end.
+        batch_sizes, weight_decays, subsets, depths: What the figures vary.
+    """
+
+    base: Settings
+    baseline_epochs: tuple[int, ...]
+    grid: tuple[float, ...] = (0.1, 0.3, 1.0)
+    tuning_seed: int = 100
+    short_range_test: int = 100
+    long_range_test: int = 600
+    range_test_max_lr: float = 3.0
+    batch_sizes: tuple[int, ...] = (128, 256, 512, 1024)
+    weight_decays: tuple[float, ...] = (1e-3, 1e-4, 1e-5, 0.0)
+    subsets: tuple[int, ...] = (10_000, 20_000, 30_000, 40_000)
+    depths: tuple[int, ...] = (20, 56, 110)
+
+
+PRESETS = {
+    # Two cores: 780 updates of 128 images for one cycle.
+    "cpu": Preset(
+        Settings(
+            depth=8,
+            num_train=10_000,
+            epochs=10,
+            batch_size=128,
+            precision="mixed_bfloat16",
+            validation_freq=2,
+        ),
+        baseline_epochs=(10, 20, 40),
+        subsets=(2_500, 5_000, 10_000),
+        depths=(8, 14, 20),
+    ),
+    # The paper's scale, at the batch size that fastai published for.
+    "accelerator": Preset(
+        Settings(depth=56, epochs=50, batch_size=512, precision="mixed_bfloat16"),
+        baseline_epochs=(50, 100, 200, 400),
+    ),
+}
+
+
+class MissingRunError(ValueError):
+    """A figure was asked for whose trainings are not done."""
+
+
+class Lab:
+    """Runs what the figures ask for, or reads it.
+
+    Args:
+        preset: A `Preset`.
+        folder: Path of the folder of the preset: trainings in `runs/`, pictures beside it.
+        seeds: Integer, trainings of each kind.
+        command: String that errors tell the user to run.
+        train: Whether what is missing is trained.
+        resume: Whether what is unfinished goes on.
+        data_dir: Path of the data. Defaults to `None`: as in `keras_onecycle.data`.
+        verbose: As in `fit`.
+    """
+
+    def __init__(
+        self,
+        preset: Preset,
+        folder: Path,
+        seeds: int,
+        command: str,
+        *,
+        train: bool = True,
+        resume: bool = False,
+        data_dir: Path | None = None,
+        verbose: int = 1,
+    ) -> None:
+        self.preset, self.folder, self.command = preset, folder, command
+        self.seeds = range(seeds)
+        self.train, self.resume = train, resume
+        self.data_dir, self.verbose = data_dir, verbose
+
+    def run(self, **changes: Any) -> dict[str, Any]:
+        """Returns the results of a training whose settings differ from the base by `changes`."""
+        settings = replace(self.preset.base, **changes)
+        folder = self._folder(settings)
+        path = folder / "results.json"
+        if path.exists():
+            training.check_settings(settings, folder)
+            return training.read_json(path)
+        self._announce(folder)
+        return training.run(settings, folder, data_dir=self.data_dir, verbose=self.verbose)
+
+    def runs(self, seeds: int | None = None, **changes: Any) -> list[dict[str, Any]]:
+        """Returns the results of one training for each seed."""
+        return [
+            self.run(seed=seed, **changes)
+            for seed in (self.seeds if seeds is None else self.seeds[:seeds])
+        ]
+
+    def range_test(
+        self, *, num_steps: int, validate: bool = False, **changes: Any
+    ) -> RangeTestResult:
+        """Returns a linear range test from 0, with test loss and accuracy along the way if asked for."""
+        settings = replace(self.preset.base, policy="constant", **changes)
+        name = f"range_test-{num_steps}{'-validated' if validate else ''}"
+        folder = self._folder(settings, name)
+        path = folder / "range_test.json"
+        if path.exists():
+            return RangeTestResult.load(path)
+        self._announce(folder)
+        prepared = training.prepare(settings, training.Devices(), self.data_dir)
+        result = lr_find(
+            prepared.model,
+            prepared.train,
+            min_lr=0.0,
+            max_lr=self.preset.range_test_max_lr,
+            num_steps=num_steps,
+            mode="linear",
+            stop_factor=None,
+            validation_data=prepared.test if validate else None,
+            validation_freq=max(1, num_steps // 25) if validate else None,
+            verbose=self.verbose,
+        )
+        training.write_json(folder / "settings.json", asdict(settings))
+        result.save(path)
+        return result
+
+    def best_lr(self, **changes: Any) -> tuple[float, dict[float, float]]:
+        """Returns the best learning rate of the grid, and the test accuracy of each.
+
+        Every policy gets the same grid, which goes on by factors of about 3 while the best rate
+        stands at an end of it.
+        """
+        accuracy: dict[float, float] = {}
+        rates = list(self.preset.grid)
+        while True:
+            for rate in rates:
+                results = self.run(max_lr=rate, seed=self.preset.tuning_seed, **changes)
+                # A training that diverged is no better than none.
+                value = results["test_accuracy"]
+                accuracy[rate] = value if np.isfinite(results["test_loss"]) else 0.0
+            best = max(accuracy, key=accuracy.get)
+            if best == min(accuracy):
+                rates = [_rounded(best / np.sqrt(10))]
+            elif best == max(accuracy):
+                rates = [_rounded(best * np.sqrt(10))]
+            else:
+                return best, dict(sorted(accuracy.items()))
+
+    def _folder(self, settings: Settings, kind: str | None = None) -> Path:
+        base = self.preset.base
+        changed = [
+            f"{field.name}={getattr(settings, field.name)}"
+            for field in fields(settings)
+            if field.name not in ("policy", "seed")
+            and getattr(settings, field.name) != getattr(base, field.name)
+        ]
+        name = "-".join([kind or settings.policy, *changed, f"seed={settings.seed}"])
+        return self.folder / "runs" / name
+
+    def _announce(self, folder: Path) -> None:
+        if not self.train:
+            raise MissingRunError(
+                f"The training {folder.name} is not done. Run `{self.command}` first."
+            )
+        if folder.exists() and not self.resume:
+            raise ValueError(
+                f"The training {folder} is not finished. Run `{self.command} --resume` to go on with it, or "
+                "delete the folder."
+            )
+        print(f"-- {folder.name}", flush=True)
+
+
+def accuracies(runs: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Returns the last test accuracies in percent."""
+    return 100 * np.array([run["test_accuracy"] for run in runs])
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.1g}")

@@ -1,0 +1,184 @@
+"""The figures: what is trained, once; what is refused; drawn from the files alone."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import figures
+import lab as laboratory
+import reproduce
+import training
+from keras_onecycle import RangeTestResult
+from lab import Lab, MissingRunError, Preset
+from training import Settings
+
+PRESET = Preset(
+    Settings(depth=8, num_train=1000, epochs=2, batch_size=100, validation_freq=2),
+    baseline_epochs=(2, 4, 8),
+    batch_sizes=(100, 200),
+    weight_decays=(1e-3, 0.0),
+    subsets=(500, 1000),
+    depths=(8, 14),
+)
+BEST = {"one_cycle": 1.0, "cosine": 0.3, "piecewise": 0.03}
+
+
+def accuracy_of(settings: Settings) -> float:
+    """What a training is said to reach: best at one rate, better when longer."""
+    distance = abs(np.log10(settings.max_lr / BEST[settings.policy]))
+    longer = 0.02 * np.log2(settings.epochs / 2)
+    return 0.7 + longer - 0.05 * distance + 0.001 * (settings.seed % 10)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """Replaces training by a formula, and lists what was asked for."""
+    asked: list[Settings] = []
+
+    def run(settings: Settings, folder: Path, **arguments: Any) -> dict[str, Any]:
+        asked.append(settings)
+        accuracy = accuracy_of(settings)
+        steps = (settings.num_train or 1000) // settings.batch_size
+        history = [
+            {"epoch": epoch, "val_accuracy": accuracy, "val_loss": 1.0}
+            for epoch in range(settings.epochs)
+        ]
+        results = {
+            "settings": asdict(settings),
+            "environment": {
+                "backend": "none",
+                "none": "1",
+                "keras": "3",
+                "cores": 2,
+                "devices": ["cpu"],
+            },
+            "updates": settings.epochs * steps,
+            "test_accuracy": accuracy,
+            "test_loss": 1.0,
+            "history": history,
+        }
+        training.write_json(folder / "settings.json", asdict(settings))
+        training.write_json(folder / "results.json", results)
+        return results
+
+    def range_test(self: Lab, *, num_steps: int, validate: bool = False, **changes: Any) -> Any:
+        lr = np.linspace(0, 3, num_steps)
+        loss = 2 - lr + 0.4 * lr**2
+        val_lr = lr[::5]
+        validation = {"val_lr": val_lr, "val_loss": 2 - val_lr / 2} if validate else {}
+        return RangeTestResult(
+            lr,
+            loss,
+            loss,
+            "linear",
+            **validation,
+            val_metrics={"accuracy": val_lr / 5} if validate else {},
+        )
+
+    monkeypatch.setattr(training, "run", run)
+    monkeypatch.setattr(Lab, "range_test", range_test)
+    monkeypatch.setitem(laboratory.PRESETS, "cpu", PRESET)
+    return asked
+
+
+def lab(folder: Path, **arguments: Any) -> Lab:
+    return Lab(PRESET, folder, 3, "the command", **arguments)
+
+
+def test_a_training_is_made_once(trained: list, tmp_path: Path) -> None:
+    first = lab(tmp_path).run(max_lr=1.0)
+    assert lab(tmp_path).run(max_lr=1.0) == first
+    assert lab(tmp_path, train=False).run(max_lr=1.0) == first
+    assert len(trained) == 1
+    lab(tmp_path).run(max_lr=1.0, seed=1)
+    lab(tmp_path).run(max_lr=1.0, weight_decay=0.0)
+    assert len(trained) == len({replace(settings) for settings in trained}) == 3
+
+
+def test_the_grid_goes_on_until_the_best_rate_is_inside(trained: list, tmp_path: Path) -> None:
+    for policy, best in BEST.items():
+        found, grid = lab(tmp_path).best_lr(policy=policy)
+        assert found == best
+        assert min(grid) < best < max(grid)
+    assert {settings.seed for settings in trained} == {PRESET.tuning_seed}
+    # No policy's first rates are others than another's.
+    for policy in BEST:
+        assert set(PRESET.grid) <= {s.max_lr for s in trained if s.policy == policy}
+
+
+def test_what_is_missing_or_torn_is_named(trained: list, tmp_path: Path) -> None:
+    with pytest.raises(MissingRunError, match=r"max_lr=1\.0-seed=0 is not done.*`the command`"):
+        lab(tmp_path, train=False).run(max_lr=1.0)
+    results = lab(tmp_path).run(max_lr=1.0)
+    (path,) = tmp_path.glob("runs/*/results.json")
+    path.write_text(path.read_text()[:50])
+    with pytest.raises(ValueError, match=r"results\.json is torn"):
+        lab(tmp_path).run(max_lr=1.0)
+    # Killed before it was done: there is a folder, but no results.
+    path.unlink()
+    with pytest.raises(ValueError, match=r"is not finished.*--resume"):
+        lab(tmp_path).run(max_lr=1.0)
+    assert lab(tmp_path, resume=True).run(max_lr=1.0) == results
+
+
+@pytest.mark.parametrize(
+    ("reached", "wanted", "updates"),
+    [
+        ([70, 80, 90], 70, 100),
+        ([70, 80, 90], 60, 100),
+        ([70, 80, 90], 80, 200),
+        # Half way from 200 to 400 by the logarithm.
+        ([70, 80, 90], 85, 200 * 2**0.5),
+        ([70, 80, 90], 91, float("inf")),
+        ([70, 90, 80], 85, 100 * 2**0.75),
+    ],
+)
+def test_updates_needed(reached: list, wanted: float, updates: float) -> None:
+    assert figures.updates_needed([100, 200, 400], reached, wanted) == pytest.approx(updates)
+
+
+def test_all_figures_and_the_document(trained: list, tmp_path: Path) -> None:
+    command = ["all", "--out", str(tmp_path)]
+    assert reproduce.main(command) == 0
+    pictures = tmp_path / "super-convergence" / "cpu"
+    assert {path.stem for path in pictures.glob("*.png")} == set(figures.FIGURES)
+    text = (tmp_path / "super-convergence.md").read_text()
+    for name, figure in figures.FIGURES.items():
+        assert f"examples/reproduce.py {name}" in text
+        assert f"super-convergence/cpu/{name}.png" in text
+        assert figure.published in text
+    # By the formula, piecewise needs the accuracy that one cycle has after 20 updates at
+    # log2(epochs / 2) = 0: as many.
+    assert "needs 1.0 ± 0.0 (3 seeds) times the updates" in text
+    number = len(trained)
+    assert reproduce.main([*command, "--redraw"]) == 0
+    assert len(trained) == number
+    assert (tmp_path / "super-convergence.md").read_text() == text
+
+
+def test_all_without_results_says_so(trained: list, tmp_path: Path) -> None:
+    tmp_path.joinpath("nothing").mkdir()
+    out = str(tmp_path / "nothing")
+    assert reproduce.main(["momentum", "--redraw", "--out", out]) == 2
+    assert reproduce.main(["all", "--redraw", "--out", out]) == 0
+    assert "Not run yet." in (tmp_path / "nothing" / "super-convergence.md").read_text()
+    assert trained == []
+
+
+def test_remarks_stand_beside_the_figures(trained: list, tmp_path: Path) -> None:
+    folder = tmp_path / "super-convergence" / "cpu"
+    folder.mkdir(parents=True)
+    (folder / "remarks.json").write_text(json.dumps({"schedule": "As published."}))
+    assert reproduce.main(["all", "--out", str(tmp_path)]) == 0
+    assert "**Here.** As published." in (tmp_path / "super-convergence.md").read_text()
+
+
+def test_bad_options_are_named(capsys: pytest.CaptureFixture) -> None:
+    for options in (["everything"], ["all", "--seeds", "0"], ["all", "--preset", "gpu"]):
+        with pytest.raises(SystemExit):
+            reproduce.parse(options)
+        assert options[-1] in capsys.readouterr().err
