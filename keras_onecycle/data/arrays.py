@@ -160,7 +160,7 @@ def _warn_unless_whole(arrays: dict[str, np.ndarray], name: str, folder: Path, p
 def _read_tfds(folder: Path, name: str, download: bool) -> dict[str, np.ndarray]:
     """Returns the arrays that `tensorflow_datasets` has in the folder."""
     try:
-        import tensorflow  # noqa: F401  Else `tensorflow_datasets` fails later, and less clearly.
+        import tensorflow as tf  # Without it `tensorflow_datasets` fails later, and less clearly.
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ImportError(
@@ -168,15 +168,19 @@ def _read_tfds(folder: Path, name: str, download: bool) -> dict[str, np.ndarray]
             "`pip install 'keras-onecycle[tensorflow]'`; or put `.npz` parts in the folder, which "
             f"need no TensorFlow. ({error})"
         ) from error
+    arrays = {}
     try:
         splits = tfds.load(name, data_dir=folder, download=download, batch_size=-1)
-    except AssertionError as error:
-        # What it raises where a version, or one of its files, is not there.
+        for split in ("train", "test"):
+            arrays[f"x_{split}"] = np.asarray(splits[split]["image"])
+            arrays[f"y_{split}"] = np.asarray(splits[split]["label"]).astype("int32")
+    except (AssertionError, KeyError, tf.errors.NotFoundError) as error:
+        # What is raised where a version, its description, or one of its files is not there.
         raise FileNotFoundError(f"{_how_to_fill(folder, name)} ({error})") from error
-    arrays = {}
-    for split in ("train", "test"):
-        arrays[f"x_{split}"] = np.asarray(splits[split]["image"])
-        arrays[f"y_{split}"] = np.asarray(splits[split]["label"]).astype("int32")
+    except tf.errors.DataLossError as error:
+        raise ValueError(
+            f"A file of {name} in {folder} is torn. Remove the folder and prepare it again. ({error})"
+        ) from error
     return arrays
 
 

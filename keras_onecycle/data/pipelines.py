@@ -41,7 +41,7 @@ def cifar10(
 
     The number of batches is known, so that `OneCycle` needs no `total_steps`. The images are kept in
     host memory: 240 MB, padded, for training (150 MB with `augment=False`) and 30 MB for test; while
-    they are being loaded, about twice as much. The pipelines work with every Keras backend and under
+    they are being loaded, about 1.1 GB. The pipelines work with every Keras backend and under
     `tf.distribute.MirroredStrategy`, where `batch_size` is that of all replicas together.
 
     Example:
