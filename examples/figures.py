@@ -119,14 +119,9 @@ def updates_needed(budgets: Sequence[int], reached: Sequence[float], wanted: flo
 def super_convergence(lab: Lab) -> str:
     """Figure 1."""
     epochs = lab.preset.baseline_epochs
-    grids = {}
-    best = {}
-    for policy, length in (
-        ("one_cycle", lab.preset.base.epochs),
-        ("cosine", lab.preset.base.epochs),
-        ("piecewise", epochs[-1]),
-    ):
-        best[policy], grids[policy] = lab.best_lr(policy=policy, epochs=length)
+    best, grids = {}, {}
+    for policy in ("one_cycle", "cosine", "piecewise"):
+        best[policy], grids[policy] = lab.best_lr(policy)
     one = lab.runs(policy="one_cycle", max_lr=best["one_cycle"])
     cosine = lab.runs(policy="cosine", max_lr=best["cosine"])
     piecewise = [lab.runs(policy="piecewise", max_lr=best["piecewise"], epochs=n) for n in epochs]
@@ -162,10 +157,7 @@ def super_convergence(lab: Lab) -> str:
         )
     ]
     grid_lines = "\n".join(
-        f"- {grid_text(name, grid)}"
-        for name, grid in zip(
-            ("one cycle", "cosine", f"piecewise, {epochs[-1]} epochs"), grids.values(), strict=True
-        )
+        f"- {grid_text(policy.replace('_', ' '), grid)}" for policy, grid in grids.items()
     )
     return (
         f"{table(['training', 'max. learning rate', 'updates', 'test accuracy (%)'], rows)}\n\n"
@@ -267,7 +259,7 @@ def batch_size(lab: Lab) -> str:
 
 def momentum(lab: Lab) -> str:
     """Figure 6."""
-    rate, _ = lab.best_lr(policy="one_cycle", epochs=lab.preset.base.epochs)
+    rate, _ = lab.best_lr("one_cycle")
     kinds: dict[str, dict[str, Any]] = {"cyclical, 0.95 to 0.85": {}}
     for value in (0.8, 0.85, 0.9, 0.95):
         kinds[f"constant {value}"] = {"cycle_momentum": False, "momentum": value}
@@ -283,7 +275,7 @@ def momentum(lab: Lab) -> str:
 
 def weight_decay(lab: Lab) -> str:
     """Figure 7."""
-    rate, _ = lab.best_lr(policy="one_cycle", epochs=lab.preset.base.epochs)
+    rate, _ = lab.best_lr("one_cycle")
     axes = panels(2)
     rows = []
     for value in lab.preset.weight_decays:
@@ -300,10 +292,10 @@ def weight_decay(lab: Lab) -> str:
 
 def limited_data(lab: Lab) -> str:
     """Figure 8."""
-    base, longest = lab.preset.base, lab.preset.baseline_epochs[-1]
+    base, longer = lab.preset.base, lab.preset.baseline_epochs[1]
     whole = base.num_train or 50_000
-    one_lr, _ = lab.best_lr(policy="one_cycle", epochs=base.epochs)
-    piecewise_lr, _ = lab.best_lr(policy="piecewise", epochs=longest)
+    one_lr, _ = lab.best_lr("one_cycle")
+    piecewise_lr, _ = lab.best_lr("piecewise")
     accuracy: dict[str, list[np.ndarray]] = {"one cycle": [], "piecewise constant": []}
     rows = []
     for images in lab.preset.subsets:
@@ -312,7 +304,7 @@ def limited_data(lab: Lab) -> str:
         changes = {"num_train": images}
         one = lab.runs(max_lr=one_lr, epochs=round(base.epochs * factor), **changes)
         piecewise = lab.runs(
-            policy="piecewise", max_lr=piecewise_lr, epochs=round(longest * factor), **changes
+            policy="piecewise", max_lr=piecewise_lr, epochs=round(longer * factor), **changes
         )
         accuracy["one cycle"].append(accuracies(one))
         accuracy["piecewise constant"].append(accuracies(piecewise))
@@ -333,9 +325,8 @@ def limited_data(lab: Lab) -> str:
 
 def architectures(lab: Lab) -> str:
     """Figure 9."""
-    base = lab.preset.base
-    one_lr, _ = lab.best_lr(policy="one_cycle", epochs=base.epochs)
-    piecewise_lr, _ = lab.best_lr(policy="piecewise", epochs=lab.preset.baseline_epochs[-1])
+    one_lr, _ = lab.best_lr("one_cycle")
+    piecewise_lr, _ = lab.best_lr("piecewise")
     axes = panels(len(lab.preset.depths))
     rows = []
     for ax, depth in zip(axes, lab.preset.depths, strict=True):

@@ -22,7 +22,8 @@ class Preset:
 
     Args:
         base: Settings of one cycle, which every figure changes a few of.
-        baseline_epochs: Epochs of the piecewise-constant trainings, ascending.
+        baseline_epochs: Epochs of the piecewise-constant trainings, ascending; their rate is chosen
+            with the middle one.
         grid: Learning rates to choose from; extended while the best stands at an end.
         tuning_seed: The seed that rates are chosen with. No reported training has it.
         long_range_test: Updates of the long range test.
@@ -147,27 +148,31 @@ class Lab:
         result.save(path)
         return result
 
-    def best_lr(self, **changes: Any) -> tuple[float, dict[float, float]]:
+    def best_lr(self, policy: str) -> tuple[float, dict[float, float]]:
         """Returns the best learning rate of the grid, and the test accuracy of each.
 
         Every policy gets the same grid, which goes on by factors of about 3 while the best rate
         stands at an end of it.
         """
+        baselines = self.preset.baseline_epochs
+        epochs = self.preset.base.epochs
+        if policy == "piecewise":
+            epochs = baselines[len(baselines) // 2]
         accuracy: dict[float, float] = {}
         rates = list(self.preset.grid)
         while True:
             for rate in rates:
-                results = self.run(max_lr=rate, seed=self.preset.tuning_seed, **changes)
+                results = self.run(
+                    policy=policy, max_lr=rate, epochs=epochs, seed=self.preset.tuning_seed
+                )
                 # A training that diverged is no better than none.
                 value = results["test_accuracy"]
                 accuracy[rate] = value if np.isfinite(results["test_loss"]) else 0.0
             best = max(accuracy, key=accuracy.get)
-            if best == min(accuracy):
-                rates = [_rounded(best / np.sqrt(10))]
-            elif best == max(accuracy):
-                rates = [_rounded(best * np.sqrt(10))]
-            else:
+            if min(accuracy) < best < max(accuracy):
                 return best, dict(sorted(accuracy.items()))
+            factor = np.sqrt(10) if best == max(accuracy) else 1 / np.sqrt(10)
+            rates = [float(f"{best * factor:.1g}")]
 
     def _folder(self, settings: Settings, kind: str | None = None) -> Path:
         base = self.preset.base
@@ -196,7 +201,3 @@ class Lab:
 def accuracies(runs: Sequence[dict[str, Any]]) -> np.ndarray:
     """Returns the last test accuracies in percent."""
     return 100 * np.array([run["test_accuracy"] for run in runs])
-
-
-def _rounded(rate: float) -> float:
-    return float(f"{rate:.1g}")

@@ -101,7 +101,7 @@ def test_a_training_is_made_once(trained: list, tmp_path: Path) -> None:
 
 def test_the_grid_goes_on_until_the_best_rate_is_inside(trained: list, tmp_path: Path) -> None:
     for policy, best in BEST.items():
-        found, grid = lab(tmp_path).best_lr(policy=policy)
+        found, grid = lab(tmp_path).best_lr(policy)
         assert found == best
         assert min(grid) < best < max(grid)
     assert {settings.seed for settings in trained} == {PRESET.tuning_seed}
