@@ -1,6 +1,6 @@
 """Sets up an environment in `.venv` and runs something in it; needs nothing but Python 3.11 or newer.
 
-usage: python3 dev.py quickstart [ARGUMENT ...]     the example, with its arguments
+usage: python3 dev.py EXAMPLE [ARGUMENT ...]        quickstart, train_cifar10 or reproduce, in examples/
        python3 dev.py test [PYTEST_ARGUMENT ...]    the tests, on TensorFlow and then on JAX
        python3 dev.py lint                          ruff: rules and format
 """
@@ -14,7 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-EXTRAS = {"quickstart": "tensorflow,examples", "test": "tensorflow,jax,test", "lint": "test"}
+EXAMPLES = ("quickstart", "train_cifar10", "reproduce")
+EXTRAS = {
+    **dict.fromkeys(EXAMPLES, "tensorflow,examples"),
+    "test": "tensorflow,jax,test",
+    "lint": "test",
+}
 
 
 def run(*command: str | Path, **environment: str) -> int:
@@ -43,8 +48,8 @@ def main(arguments: list[str]) -> int:
         sys.exit(__doc__)
     command, *rest = arguments
     install(EXTRAS[command])
-    if command == "quickstart":
-        return run(PYTHON, "examples/quickstart.py", *rest)
+    if command in EXAMPLES:
+        return run(PYTHON, f"examples/{command}.py", *rest)
     if command == "lint":
         return run(PYTHON, "-m", "ruff", "check") or run(PYTHON, "-m", "ruff", "format", "--check")
     failed = 0
