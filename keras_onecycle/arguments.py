@@ -5,6 +5,14 @@ from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
+# What float32 holds: the smallest and the largest number with all its digits.
+_SMALLEST, _LARGEST = (float(end) for end in (np.finfo("f4").tiny, np.finfo("f4").max))
+
+# Steps are counted in the integers of the backend, which have 32 bits.
+MAX_STEPS = 2**31 - 1
+
 
 def check_float(
     name: str,
@@ -20,7 +28,10 @@ def check_float(
         raise TypeError(
             f"`{name}` must be a number. Received: {name}={value!r} of type {type(value).__name__}"
         )
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     below = number <= low if open_low else number < low
     above = number >= high if open_high else number > high
     if not math.isfinite(number) or below or above:
@@ -33,14 +44,27 @@ def check_float(
     return number
 
 
-def check_int(name: str, value: Any, low: int = 1) -> int:
-    """Returns `value` as an int of at least `low`."""
+def check_learning_rate(name: str, value: Any, *, zero: bool = False) -> float:
+    """Returns `value` as a float above 0, or with `zero` from 0, that float32 can hold."""
+    number = check_float(name, value, 0, open_low=not zero)
+    if number and not _SMALLEST <= number <= _LARGEST:
+        raise ValueError(
+            f"`{name}` must be a number that float32 can hold, from {_SMALLEST:.2g} to "
+            f"{_LARGEST:.2g}. Received: {name}={value!r}"
+        )
+    return number
+
+
+def check_int(name: str, value: Any, low: int = 1, high: float = math.inf) -> int:
+    """Returns `value` as an int inside `[low, high]`."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(
             f"`{name}` must be an integer. Received: {name}={value!r} of type {type(value).__name__}"
         )
     if value < low:
         raise ValueError(f"`{name}` must be at least {low}. Received: {name}={value!r}")
+    if value > high:
+        raise ValueError(f"`{name}` must be at most {high}. Received: {name}={value!r}")
     return int(value)
 
 

@@ -1,5 +1,6 @@
 """What a range test saw: the curve, the learning rate it suggests, its picture and its file."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -51,7 +52,8 @@ class RangeTestResult:
             no metrics.
 
     Raises:
-        ValueError: If the shapes do not agree.
+        TypeError: If `val_metrics` is no dict.
+        ValueError: If the shapes do not agree, or an array holds something else than numbers.
     """
 
     lr: np.ndarray
@@ -66,10 +68,16 @@ class RangeTestResult:
         check_choice("mode", self.mode, RANGE_TEST_MODES)
         for names in (("lr", "loss", "smoothed_loss"), ("val_lr", "val_loss")):
             for name in names:
-                setattr(self, name, np.asarray(getattr(self, name), dtype=float))
+                setattr(self, name, _as_floats(name, getattr(self, name)))
                 _check_shape(name, getattr(self, name), getattr(self, names[0]))
+        if not isinstance(self.val_metrics, Mapping):
+            raise TypeError(
+                "`val_metrics` must be a dict of arrays, by the name of the metric. "
+                f"Received: val_metrics={self.val_metrics!r}"
+            )
         self.val_metrics = {
-            name: np.asarray(values, dtype=float) for name, values in self.val_metrics.items()
+            name: _as_floats(f"val_metrics[{name!r}]", values)
+            for name, values in self.val_metrics.items()
         }
         for name, values in self.val_metrics.items():
             _check_shape(f"val_metrics[{name!r}]", values, self.val_lr)
@@ -96,7 +104,7 @@ class RangeTestResult:
         Raises:
             TypeError: If `method` is neither a string nor a function.
             ValueError: If there is no such method, there are too few points, the curve is flat,
-                never falls, or is all NaN.
+                never falls, or is all NaN; if the function returns no learning rate.
 
         References:
 
@@ -109,7 +117,17 @@ class RangeTestResult:
         finite = np.logical_and.accumulate(np.isfinite(loss))
         kept = finite & (lr > 0)
         check_curve(lr[kept], loss[kept])
-        return float(method(lr[kept], loss[kept]))
+        suggested = method(lr[kept], loss[kept])
+        try:
+            rate = float(suggested)
+        except (TypeError, ValueError):
+            rate = np.nan
+        if not (np.isfinite(rate) and rate > 0):
+            raise ValueError(
+                "`method` must return a learning rate, a finite number above 0. Received: "
+                f"method={method!r}, which returned {suggested!r}"
+            )
+        return rate
 
     def plot(
         self,
@@ -132,7 +150,8 @@ class RangeTestResult:
             The Axes, with a log axis for an exponential test.
 
         Raises:
-            ValueError: If no points are left to draw.
+            TypeError: If an argument is of the wrong type.
+            ValueError: If no points are left to draw, or there is no such method.
         """
         check_int("skip_start", skip_start, 0)
         check_int("skip_end", skip_end, 0)
@@ -143,12 +162,12 @@ class RangeTestResult:
             )
         suggestion = None
         if suggest is not None:
-            try:
+            if not callable(suggest):
+                check_choice("suggest", suggest, tuple(METHODS))
+            # The picture is what shows the user why there is none.
+            with contextlib.suppress(ValueError):
                 suggestion = self.suggest(suggest)
-            except ValueError:
-                # The picture is what shows the user why there is none; a bad name is an error.
-                if isinstance(suggest, str):
-                    check_choice("suggest", suggest, tuple(METHODS))
+        label = suggest if isinstance(suggest, str) else getattr(suggest, "__name__", "suggestion")
         return plotting.plot_range_test(
             self.lr,
             self.loss,
@@ -157,7 +176,7 @@ class RangeTestResult:
             skip_start=skip_start,
             skip_end=skip_end,
             suggestion=suggestion,
-            suggestion_label=getattr(suggest, "__name__", suggest),
+            suggestion_label=label,
             val_lr=self.val_lr,
             val_loss=self.val_loss,
             ax=ax,
@@ -168,14 +187,18 @@ class RangeTestResult:
 
         Args:
             path: Path of the file; one that is there is replaced.
+
+        Raises:
+            TypeError: If `path` is no path.
+            ValueError: If it is that of a directory.
         """
+        file = _check_path(path)
         content: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "mode": self.mode}
         content |= {name: _to_json(getattr(self, name)) for name in _ARRAYS}
         content["val_metrics"] = {name: _to_json(v) for name, v in self.val_metrics.items()}
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
+        partial = file.with_name(file.name + ".partial")
         partial.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-        partial.replace(path)
+        partial.replace(file)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -188,13 +211,16 @@ class RangeTestResult:
             A `RangeTestResult`.
 
         Raises:
-            ValueError: If the file is torn, or holds something else.
+            TypeError: If `path` is no path.
+            ValueError: If the file is torn, or holds something else; if it is a directory.
         """
+        file = _check_path(path)
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"The file is no JSON; it may be torn. Run the range test again. Received: path={path!r}"
+                "The file is no JSON that can be read; it may be torn. Run the range test again. "
+                f"Received: path={path!r}"
             ) from error
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise ValueError(
@@ -211,13 +237,32 @@ class RangeTestResult:
                 val_metrics={n: _from_json(v) for n, v in content["val_metrics"].items()},
                 **{name: _from_json(content[name]) for name in _ARRAYS},
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(
                 f"The range test in the file is not whole: {error!r}. Received: path={path!r}"
             ) from error
 
 
 _ARRAYS = [f.name for f in fields(RangeTestResult) if f.type is np.ndarray]
+
+
+def _as_floats(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"`{name}` must be an array of numbers. Received: {name}={values!r}"
+        ) from error
+
+
+def _check_path(path: Any) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"`path` must be a string or a path. Received: path={path!r} of type {type(path).__name__}"
+        )
+    if Path(path).is_dir():
+        raise ValueError(f"`path` must be that of a file. Received: path={path!r}, a directory")
+    return Path(path)
 
 
 def _check_shape(name: str, values: np.ndarray, reference: np.ndarray) -> None:
@@ -234,4 +279,6 @@ def _to_json(values: np.ndarray) -> list[float | str]:
 
 
 def _from_json(values: list[float | str]) -> np.ndarray:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is no list of numbers")
     return np.array([float(value) for value in values])

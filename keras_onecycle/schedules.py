@@ -13,7 +13,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_onecycle.arguments import check_bool, check_choice, check_float, check_int
+from keras_onecycle.arguments import (
+    MAX_STEPS,
+    check_bool,
+    check_choice,
+    check_float,
+    check_int,
+    check_learning_rate,
+)
 
 Schedule = Callable[[Any], Any]
 """A function of the step, an integer tensor, that returns a float tensor of the same shape."""
@@ -34,7 +41,9 @@ def float_dtype() -> str:
 
 def evaluate(schedule: Schedule, steps: Any) -> np.ndarray:
     """Returns the values of a schedule at `steps`, an integer or an array, as the step computes them."""
-    return np.asarray(ops.convert_to_numpy(schedule(as_step(steps))))
+    values = ops.convert_to_numpy(schedule(as_step(steps)))
+    # A schedule may be a constant, which has no shape of its own.
+    return np.array(np.broadcast_to(values, np.shape(steps)))
 
 
 def interpolate(
@@ -69,7 +78,7 @@ def interpolate(
         for start, end, first, last in phases
     ]
     step = ops.clip(as_step(step), 0, math.floor(boundaries[-1]))
-    index = 0
+    index = ops.zeros_like(step)
     if len(phases) > 1:
         ends = ops.convert_to_tensor([end for _, end in whole[:-1]], dtype=step.dtype)
         index = ops.sum(ops.cast(ops.expand_dims(step, -1) > ends, "int32"), axis=-1)
@@ -162,8 +171,10 @@ def check_one_cycle(
             f"many steps as the way up. Received: pct_start={pct_start!r}"
         )
     return {
-        "max_lr": check_float("max_lr", max_lr, 0, open_low=True),
-        "total_steps": None if total_steps is None else check_int("total_steps", total_steps),
+        "max_lr": check_learning_rate("max_lr", max_lr),
+        "total_steps": (
+            None if total_steps is None else check_int("total_steps", total_steps, 1, MAX_STEPS)
+        ),
         "pct_start": pct_start,
         "anneal_strategy": check_choice("anneal_strategy", anneal_strategy, ANNEAL_STRATEGIES),
         "div_factor": check_float("div_factor", div_factor, 0, open_low=True),

@@ -1,5 +1,6 @@
 """The result of a range test: arrays, picture and file."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from keras_onecycle import RangeTestResult
+from keras_onecycle import RangeTestResult, suggestion
 
 
 def make(points: int = 100, mode: str = "exponential") -> RangeTestResult:
@@ -65,6 +66,8 @@ def test_a_torn_file_is_named(tmp_path: Path) -> None:
         '{"format": "keras_onecycle.RangeTestResult", "version": 99}',
         '{"format": "keras_onecycle.RangeTestResult", "version": 1}',
         b"\x89PNG\r\n\x1a\n\xff\xfe",
+        "[" * 200_000,
+        '{"format": ' + "1" * 5000 + "}",
     ],
 )
 def test_a_foreign_file_is_named(content: str | bytes, tmp_path: Path) -> None:
@@ -76,7 +79,16 @@ def test_a_foreign_file_is_named(content: str | bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("lr", [1.0]), ("loss", "x"), ("mode", "log"), ("val_metrics", {"a": [1.0]}), ("lr", None)],
+    [
+        ("lr", [1.0]),
+        ("lr", None),
+        ("lr", "1" * 100),
+        ("lr", [10**400] * 100),
+        ("loss", "x"),
+        ("mode", "log"),
+        ("val_metrics", {"a": [1.0]}),
+        ("val_metrics", [1]),
+    ],
 )
 def test_a_file_that_does_not_fit_together_is_named(
     name: str, value: object, tmp_path: Path
@@ -93,6 +105,27 @@ def test_a_file_that_does_not_fit_together_is_named(
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         RangeTestResult.load(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("path", [None, 3, ["range.json"], b"range.json"])
+def test_what_is_no_path_is_named(path: object) -> None:
+    for use in (RangeTestResult.load, make().save):
+        with pytest.raises(TypeError, match=r"`path` must be .*Received: path="):
+            use(path)
+
+
+def test_a_directory_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, str(tmp_path), ""):
+        for use in (RangeTestResult.load, make().save):
+            with pytest.raises(ValueError, match=r"`path` must be .*Received: path="):
+                use(path)
+
+
+def test_arrays_that_are_none_are_named() -> None:
+    with pytest.raises(ValueError, match=r"`lr`.*Received: lr=\['a'\]"):
+        RangeTestResult(["a"], [1.0], [1.0])
+    with pytest.raises(TypeError, match=r"`val_metrics`.*Received: val_metrics=\[1\]"):
+        RangeTestResult([1.0], [1.0], [1.0], val_metrics=[1])
 
 
 def test_shapes_must_agree() -> None:
@@ -125,6 +158,13 @@ def test_plot_into_axes_that_are_given_without_the_ends() -> None:
     plt.close(left.figure)
 
 
+def test_a_function_without_a_name_is_a_suggestion() -> None:
+    ax = make().plot(suggest=functools.partial(suggestion.valley))
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert any(label.startswith("suggestion: ") for label in labels)
+    plt.close(ax.figure)
+
+
 def test_plot_of_a_curve_that_allows_no_suggestion() -> None:
     flat = RangeTestResult(lr=np.geomspace(1e-6, 1, 9), loss=np.ones(9), smoothed_loss=np.ones(9))
     ax = flat.plot()
@@ -141,6 +181,8 @@ def test_bad_plot_arguments_are_named() -> None:
         make().plot(skip_start=60, skip_end=40)
     with pytest.raises(ValueError, match="suggest='best'"):
         make().plot(suggest="best")
+    with pytest.raises(TypeError, match="suggest=3"):
+        make().plot(suggest=3)
 
 
 def test_plot_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,6 +141,22 @@ def test_a_first_phase_of_one_step_is_at_its_end() -> None:
     assert lr[1] < 1.0
 
 
+def test_a_schedule_may_be_a_constant() -> None:
+    np.testing.assert_array_equal(evaluate(lambda step: 0.5, np.arange(3)), [0.5, 0.5, 0.5])
+
+
+def test_a_single_phase_under_bfloat16() -> None:
+    keras.config.set_floatx("bfloat16")
+    try:
+        got = evaluate(
+            lambda s: range_test_lr(s, min_lr=0.0, max_lr=3.0, num_steps=50, mode="linear"),
+            np.arange(50),
+        )
+    finally:
+        keras.config.set_floatx("float32")
+    np.testing.assert_allclose(got, np.linspace(0, 3, 50), rtol=1e-5)
+
+
 def test_range_test_equals_numpy() -> None:
     steps = np.arange(50)
     got = evaluate(

@@ -58,7 +58,7 @@ def test_a_suggestion_is_a_tested_rate(
     assert suggested in tested
     # Losses in other units say the same, except to `slide`, whose threshold is in units of loss.
     if method in ("valley", "minimum"):
-        assert function(lr, loss * 2) == suggested
+        assert function(lr, loss * scale + shift) == suggested
 
 
 def result(loss: np.ndarray, **arguments: object) -> RangeTestResult:
@@ -88,6 +88,15 @@ def test_suggest_takes_a_function_of_ones_own() -> None:
     tested = result(bowl())
     assert tested.suggest(middle) == tested.lr[10 + 85 // 2]
     assert seen == [85]
+
+
+@pytest.mark.parametrize("returned", [None, float("nan"), -3, "high"])
+def test_a_function_that_returns_no_rate_is_named(returned: object) -> None:
+    def method(lr: np.ndarray, loss: np.ndarray) -> object:
+        return returned
+
+    with pytest.raises(ValueError, match=f"`method` must return.*Received: .*{returned!r}"):
+        result(bowl()).suggest(method)
 
 
 def test_suggest_stops_at_the_first_nan_and_leaves_out_a_rate_of_zero() -> None:
