@@ -1,5 +1,9 @@
 """The compiled train step of a model, dropped when what it was traced with changes."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import keras
 
 
@@ -7,7 +11,8 @@ def trace_anew(model: keras.Model) -> None:
     """Drops the compiled train step, in which hyperparameters are constants, and makes another."""
     # JAX finds an old trace again as long as the function that it is of is alive.
     model.train_function = None
-    model.make_train_function()
+    # The method of the class: one of the instance waits for the next `fit`.
+    type(model).make_train_function(model)
 
 
 def set_steps_per_execution(model: keras.Model, steps_per_execution: int) -> None:
@@ -18,3 +23,31 @@ def set_steps_per_execution(model: keras.Model, steps_per_execution: int) -> Non
     # They were made for the old number.
     model.train_function = None
     model.test_function = None
+    model.predict_function = None
+
+
+def run_single_steps(model: keras.Model) -> None:
+    """Makes the compiled train step run one step at once until it is traced anew.
+
+    `model.steps_per_execution` stays as it is, so that there is nothing to put back.
+    """
+
+    @contextmanager
+    def single() -> Iterator[None]:
+        steps_per_execution = model.steps_per_execution
+        model.steps_per_execution = 1
+        try:
+            yield
+        finally:
+            model.steps_per_execution = steps_per_execution
+
+    # JAX reads the number when the function is made, TensorFlow when it is traced or run.
+    with single():
+        trace_anew(model)
+    function = model.train_function
+
+    def step(*arguments: Any) -> Any:
+        with single():
+            return function(*arguments)
+
+    model.train_function = step

@@ -155,7 +155,8 @@ class ScheduledHyperparameters:
         optimizer = target if self.model is None else getattr(target, "optimizer", None)
         if self.model is not None and optimizer is None:
             raise ValueError(
-                "The model is not compiled. Call `model.compile(optimizer=..., loss=...)` first."
+                "The model is not compiled with an optimizer. Call `model.compile(optimizer=..., "
+                "loss=...)` first. Received: optimizer=None"
             )
         self.optimizer = check_schedulable(optimizer)
         self.owner = owner
@@ -187,11 +188,17 @@ class ScheduledHyperparameters:
 
     def iterations(self) -> int:
         """Returns the number of updates that the optimizer has made."""
+        self._sync()
         return backend.to_int(self.optimizer.iterations)
 
     def batches(self) -> int:
         """Returns the number of batches that went into updates, whole or in part."""
+        self._sync()
         return backend.to_int(_counter(self.optimizer))
+
+    def _sync(self) -> None:
+        if self.model is not None:
+            backend.sync(self.model)
 
     def step(self) -> int:
         """Returns the step that the next update will be."""
@@ -207,15 +214,17 @@ class ScheduledHyperparameters:
                 "attached by hand, call its `detach()`."
             )
 
-    def attach(self, start: int | None = None, *, until_next_fit: bool = False) -> None:
+    def attach(
+        self, start: int | None = None, *, at_next_fit: Callable[[], None] | None = None
+    ) -> None:
         """Makes the optimizer follow the schedules.
 
         Args:
             start: Integer, the value of `optimizer.iterations` at which step 0 is. Defaults to its
                 present value. It may be changed until the step is traced.
-            until_next_fit: Boolean. Whether the next call of `fit` on the model takes the schedules
-                off, should nothing have done so before it (an exception in `fit`, or Ctrl-C, leaves
-                a callback no chance). Defaults to `False`.
+            at_next_fit: Function that the next `fit` of the model calls before it takes the schedules
+                off, should nothing have done so until then (an exception in `fit`, or Ctrl-C, leaves
+                a callback no chance). Defaults to `None`: they stay until `detach`.
         """
         self.check_free()
         self.start = self.iterations() if start is None else start
@@ -228,7 +237,8 @@ class ScheduledHyperparameters:
         self._attached = True
         if self.model is not None:
             trace_anew(self.model)
-            if until_next_fit:
+            if at_next_fit is not None:
+                self._at_next_fit = at_next_fit
                 self.model.__dict__["make_train_function"] = self._detach_and_make_train_function
 
     def detach(self) -> None:
@@ -245,6 +255,7 @@ class ScheduledHyperparameters:
     def _detach_and_make_train_function(self, force: bool = False) -> None:
         # `fit` calls this before any callback; it is there only after a `fit` that did not end.
         model = self.model
+        self._at_next_fit()
         self.detach()
         model.make_train_function(force=force)
 
@@ -299,6 +310,11 @@ class ScheduledHyperparameters:
             users = {n: v for n, v in scheduled._user_values.items() if n != "learning_rate"}
             return {**config, **users}
 
+        def reduce(optimizer: Any) -> tuple[Any, ...]:
+            # A class method of Keras's rebuilds it: that of the base, which pickle finds by its name.
+            function, *arguments = base.__reduce__(optimizer)
+            return (getattr(base, function.__name__), *arguments)
+
         def scheduled_property(name: str) -> property:
             return property(
                 lambda optimizer: scheduled._read(name),
@@ -315,6 +331,7 @@ class ScheduledHyperparameters:
             "build": build,
             "apply": apply,
             "get_config": get_config,
+            "__reduce__": reduce,
         }
         members |= {name: scheduled_property(name) for name in self._by_attribute}
         return type(base.__name__, (base,), members)

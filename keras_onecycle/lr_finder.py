@@ -7,10 +7,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_onecycle.arguments import check_choice, check_float, check_int
+from keras_onecycle.arguments import (
+    MAX_STEPS,
+    check_choice,
+    check_float,
+    check_int,
+    check_learning_rate,
+)
 from keras_onecycle.callback import Callback
-from keras_onecycle.compiled_step import set_steps_per_execution
-from keras_onecycle.hyperparameters import ScheduledHyperparameters
+from keras_onecycle.compiled_step import run_single_steps
+from keras_onecycle.hyperparameters import ScheduledHyperparameters, unwrap
 from keras_onecycle.range_test_result import RangeTestResult
 from keras_onecycle.schedules import RANGE_TEST_MODES, evaluate, range_test_lr
 from keras_onecycle.snapshot import Snapshot
@@ -52,11 +58,13 @@ class LRFinder(Callback):
             `100`.
         mode: `"exponential"`, or `"linear"` as in the papers. Defaults to `"exponential"`.
         stop_factor: Float above 1, or `None`. The test stops when the smoothed loss is more than this
-            times its lowest, or NaN; with `None`, never early. Defaults to `4.0`.
+            times its lowest, or NaN; with `None`, never early. Once its lowest is 0 or less: when it
+            has risen by `stop_factor - 1` times its first or its lowest, whichever is the larger in
+            size. Defaults to `4.0`.
         smoothing: Float in [0, 1): the weight of the past in the bias-corrected moving average.
             Defaults to `0.98`.
-        validation_data: What `Model.evaluate` takes as `x`, or a tuple `(x, y)` or `(x, y,
-            sample_weight)`: evaluated along the way. Defaults to `None`.
+        validation_data: What `Model.evaluate` takes as `x`, but no generator, or a tuple `(x, y)` or
+            `(x, y, sample_weight)`: evaluated along the way. Defaults to `None`.
         validation_freq: Integer, at least 1: updates from one evaluation to the next. Defaults to
             `None`: so that there are about twenty.
         validation_steps: Integer, at least 1: batches of `validation_data` in an evaluation. Defaults
@@ -92,19 +100,20 @@ class LRFinder(Callback):
     ) -> None:
         super().__init__()
         self.mode = check_choice("mode", mode, RANGE_TEST_MODES)
-        self.min_lr = check_float("min_lr", min_lr, 0, open_low=mode == "exponential")
-        self.max_lr = check_float("max_lr", max_lr, 0, open_low=True)
+        self.min_lr = check_learning_rate("min_lr", min_lr, zero=mode == "linear")
+        self.max_lr = check_learning_rate("max_lr", max_lr)
         if self.max_lr <= self.min_lr:
             raise ValueError(
                 f"`max_lr` must be above `min_lr`. Received: min_lr={min_lr!r}, max_lr={max_lr!r}"
             )
-        self.num_steps = check_int("num_steps", num_steps, 2)
+        self.num_steps = check_int("num_steps", num_steps, 2, MAX_STEPS)
         self.stop_factor = (
             None
             if stop_factor is None
             else check_float("stop_factor", stop_factor, 1, open_low=True)
         )
         self.smoothing = check_float("smoothing", smoothing, 0, 1, open_high=True)
+        _check_validation_data(validation_data)
         for name, value in (
             ("validation_freq", validation_freq),
             ("validation_steps", validation_steps),
@@ -128,19 +137,33 @@ class LRFinder(Callback):
         """Puts model and optimizer back as they were before the test.
 
         `fit` does this at its end, and `lr_find` in any case. After an exception or Ctrl-C in a
-        `fit` of your own, when Keras calls no callback, call it yourself.
+        `fit` of your own, when Keras calls no callback, call it yourself: another `fit` would go on
+        with the weights that the test left.
         """
         if self._snapshot is None:
             return
-        model = self._snapshot.model
-        set_steps_per_execution(model, self._steps_per_execution)
         self._scheduled.detach()
         self._snapshot.restore()
+        # As `fit` itself begins: a test that stopped early has stopped no later training.
+        self._snapshot.model.stop_training = False
         self._snapshot = None
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        # What a test that was interrupted left behind is not where this one should begin.
+    def _forget(self) -> None:
+        # Training that follows an interrupted test must not be undone by a later `restore`.
+        self._snapshot = None
+        warnings.warn(
+            "A range test was interrupted and not undone: this training goes on with the weights "
+            "that it left. Call `finder.restore()` after an interruption, before any other `fit`.",
+            stacklevel=2,
+        )
+
+    def set_model(self, model: keras.Model) -> None:
+        # What a test that was interrupted left behind is not where the next one should begin. `fit`
+        # calls this first of all, before an interrupted test is forgotten.
         self.restore()
+        super().set_model(model)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         model = self.model
         schedule = partial(
             range_test_lr,
@@ -153,10 +176,9 @@ class LRFinder(Callback):
         scheduled.check_free()
         self._snapshot = Snapshot(model)
         self._scheduled = scheduled
-        self._steps_per_execution = model.steps_per_execution
+        scheduled.attach(at_next_fit=self._forget)
         # Of several steps in one execution, only the last one's loss comes out.
-        set_steps_per_execution(model, 1)
-        scheduled.attach(until_next_fit=True)
+        run_single_steps(model)
         self._lr = evaluate(schedule, np.arange(self.num_steps)).astype(float)
         self._batches = scheduled.batches()
         self._skipped = 0
@@ -194,9 +216,14 @@ class LRFinder(Callback):
         if batches == self._batches:
             self._skipped += 1
             if self._skipped >= MAX_SKIPPED_BATCHES:
+                reason = (
+                    "the model's `train_step` made none with `model.optimizer` in"
+                    if unwrap(model.optimizer) is model.optimizer
+                    else "loss scaling skipped"
+                )
                 warnings.warn(
-                    f"The range test ends after {len(self._loss)} of {self.num_steps} updates: loss "
-                    f"scaling skipped the last {self._skipped} batches.",
+                    f"The range test ends after {len(self._loss)} of {self.num_steps} updates: "
+                    f"{reason} the last {self._skipped} batches.",
                     stacklevel=2,
                 )
                 self._end(model)
@@ -212,7 +239,8 @@ class LRFinder(Callback):
         if not self._ended:
             warnings.warn(
                 f"The range test ends after {len(self._loss)} of {self.num_steps} updates, with the "
-                "data of `fit`. Give it more `epochs`, or use `lr_find`.",
+                "data of `fit`. Give it more `epochs`, or use `lr_find`; a generator must itself have "
+                "enough batches.",
                 stacklevel=2,
             )
         points = len(self._loss)
@@ -240,15 +268,20 @@ class LRFinder(Callback):
             self._progress.update(
                 step + 1, [("learning_rate", self._lr[step]), ("loss", loss)], finalize=False
             )
-        diverged = self.stop_factor is not None and not (
-            smoothed <= self.stop_factor * min(self._smoothed)
-        )
+        # Not `>`: NaN is above no limit.
+        diverged = self.stop_factor is not None and not smoothed <= self._limit()
         last = step + 1 == self.num_steps
         if self.validation_data is not None and ((step + 1) % self.validation_freq == 0 or last):
             self._val_lr.append(float(self._lr[step]))
             self._val_logs.append(self._evaluate(model))
         if diverged or last:
             self._end(model)
+
+    def _limit(self) -> float:
+        lowest = min(self._smoothed)
+        # Where the loss changes sign, its lowest may be next to 0 and is no measure of a rise.
+        size = lowest if lowest > 0 else max(abs(lowest), abs(self._smoothed[0]))
+        return lowest + (self.stop_factor - 1) * size
 
     def _evaluate(self, model: keras.Model) -> dict[str, float]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self.validation_data)
@@ -267,3 +300,23 @@ class LRFinder(Callback):
         model.stop_training = True
         if self._progress is not None:
             self._progress.update(len(self._loss), finalize=True)
+
+
+def _check_validation_data(data: Any) -> None:
+    received = f"Received: validation_data={data!r}"
+    if hasattr(data, "__next__"):
+        raise ValueError(
+            "`validation_data` is gone over several times, which a generator or iterator cannot be. "
+            f"Pass arrays, a dataset or a `keras.utils.PyDataset`. {received}"
+        )
+    if isinstance(data, (tuple, list)) and not 1 <= len(data) <= 3:
+        raise ValueError(
+            "`validation_data` must be `x`, `(x, y)` or `(x, y, sample_weight)`. "
+            f"{received}, of length {len(data)}"
+        )
+    is_data = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+    if data is not None and (isinstance(data, (str, bytes)) or not is_data):
+        raise TypeError(
+            "`validation_data` must be arrays, a dataset, or a tuple of them. "
+            f"{received} of type {type(data).__name__}"
+        )

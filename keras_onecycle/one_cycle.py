@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_onecycle import plotting
 from keras_onecycle.arguments import check_bool, check_float
-from keras_onecycle.scheduler import HyperparameterScheduler
+from keras_onecycle.hyperparameter_scheduler import HyperparameterScheduler
 from keras_onecycle.schedules import (
     Schedule,
     check_one_cycle,
@@ -42,7 +42,8 @@ class OneCycle(HyperparameterScheduler):
 
     The logs of each epoch get `learning_rate` and `momentum`, the values of its last update. Keras
     shows them to the callbacks that come later in the list: put `OneCycle` before `CSVLogger` or
-    `TensorBoard` (`History` is always last).
+    `TensorBoard` (`History` is always last), and after a `ReduceLROnPlateau`, which writes a
+    `learning_rate` of its own.
 
     Args:
         max_lr: Float above 0. The highest learning rate, best read off a range test (`lr_find`).
@@ -155,12 +156,12 @@ class OneCycle(HyperparameterScheduler):
         Raises:
             ValueError: If nothing is recorded yet and `total_steps` was not given.
         """
-        values = self.history
+        values, first_step = self.history, self._first_step
         if not values["learning_rate"].size:
             if self.total_steps is None:
                 raise ValueError(
                     "There is nothing to plot before the first epoch of `fit` has ended, unless the "
                     "length of the cycle is given. Received: total_steps=None"
                 )
-            values = self._values(np.arange(self.total_steps))
-        return plotting.plot_steps(values, axes)
+            values, first_step = self._values(np.arange(self.total_steps)), 0
+        return plotting.plot_steps(values, axes, first_step=first_step)

@@ -13,7 +13,10 @@ _COLORS = {"learning_rate": "tab:blue", "momentum": "tab:orange"}
 
 
 def plot_steps(
-    values: Mapping[str, np.ndarray], axes: "Sequence[Axes] | None" = None
+    values: Mapping[str, np.ndarray],
+    axes: "Sequence[Axes] | None" = None,
+    *,
+    first_step: int = 0,
 ) -> "Sequence[Axes]":
     """Draws each hyperparameter against the step, a panel each, into `axes` or a new figure."""
     if axes is None:
@@ -30,7 +33,7 @@ def plot_steps(
             f"Received: axes of length {len(axes)}"
         )
     for ax, (name, series) in zip(axes, values.items(), strict=False):
-        ax.plot(np.arange(len(series)), series, color=_COLORS.get(name))
+        ax.plot(first_step + np.arange(len(series)), series, color=_COLORS.get(name))
         ax.set_xlabel("step (optimizer updates)")
         ax.set_ylabel(_LABELS.get(name, name))
         ax.grid(alpha=0.3)

@@ -34,7 +34,9 @@ def lr_find(
 
     Weights, statistics of BatchNorm, seeds, optimizer, metrics and `stop_training` are afterwards as
     before, bit for bit, also after an exception or Ctrl-C. Host memory for that: one copy of the
-    variables of model and optimizer.
+    variables of model and optimizer. (On TensorFlow, a layer that calls `keras.random` without a
+    `SeedGenerator` of its own draws from Keras's global one, which is no variable of the model and
+    is not put back.)
 
     Example:
 
@@ -49,7 +51,7 @@ def lr_find(
     Args:
         model: A compiled `keras.Model`.
         x: What `fit` takes: arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset`, which are gone
-            over as often as needed, or an endless generator.
+            over as often as needed, or a generator, which is gone over once.
         y: Targets, as `fit` takes them. Defaults to `None`.
         min_lr: Float, the first learning rate: above 0, or from 0 with `mode="linear"`. Defaults to
             `1e-6`.
@@ -58,7 +60,9 @@ def lr_find(
             `100`.
         mode: `"exponential"`, or `"linear"` as in the papers. Defaults to `"exponential"`.
         stop_factor: Float above 1, or `None`. The test stops when the smoothed loss is more than this
-            times its lowest, or NaN; with `None`, never early. Defaults to `4.0`.
+            times its lowest, or NaN; with `None`, never early. Once its lowest is 0 or less: when it
+            has risen by `stop_factor - 1` times its first or its lowest, whichever is the larger in
+            size. Defaults to `4.0`.
         smoothing: Float in [0, 1): the weight of the past in the bias-corrected moving average.
             Defaults to `0.98`.
         validation_data: Data to evaluate along the way, as in `LRFinder`. Defaults to `None`.
@@ -91,6 +95,23 @@ def lr_find(
             "`model` is not compiled. Call `model.compile(optimizer=..., loss=...)` first. "
             f"Received: model={model!r}"
         )
+    if model.optimizer is None:
+        raise ValueError(
+            "`model` was compiled without an optimizer, and has no learning rate to test. Call "
+            "`model.compile(optimizer=..., loss=...)`. Received: optimizer=None"
+        )
+    if x is None:
+        raise ValueError("`x` must be the training data, as `fit` takes it. Received: x=None")
+    if verbose not in (0, 1, 2, "auto"):
+        raise ValueError(f"`verbose` must be 0, 1, 2 or 'auto'. Received: verbose={verbose!r}")
+    if callbacks is not None and not (
+        isinstance(callbacks, (list, tuple))
+        and all(isinstance(callback, keras.callbacks.Callback) for callback in callbacks)
+    ):
+        raise TypeError(
+            "`callbacks` must be a list of `keras.callbacks.Callback`. "
+            f"Received: callbacks={callbacks!r}"
+        )
     for name in ("epochs", "initial_epoch", "validation_split"):
         if name in fit_arguments:
             raise ValueError(
@@ -109,7 +130,7 @@ def lr_find(
         validation_steps=validation_steps,
         validation_batch_size=validation_batch_size,
     )
-    if verbose not in (0, False):
+    if verbose:
         finder._progress = keras.utils.Progbar(
             num_steps,
             verbose=1 if verbose == "auto" else int(verbose),
@@ -117,16 +138,18 @@ def lr_find(
             unit_name="update",
         )
     stop_training = model.stop_training
-    history = model.__dict__.get("history")
+    history = vars(model).get("history")
     steps_per_execution = model.steps_per_execution
     _build(model, x)
-    # Before `fit`, which else would count several batches for each step.
-    set_steps_per_execution(model, 1)
+    # Keras would go over the first batches of a generator again, and over nothing else, for ever.
+    once = hasattr(x, "__next__") and fit_arguments.get("steps_per_epoch") is None
     try:
+        # Before `fit`, which else would count several batches for each step.
+        set_steps_per_execution(model, 1)
         model.fit(
             x,
             y,
-            epochs=sys.maxsize,
+            epochs=1 if once else sys.maxsize,
             verbose=0,
             callbacks=[finder, *(callbacks or [])],
             **fit_arguments,
@@ -135,7 +158,9 @@ def lr_find(
         finder.restore()
         set_steps_per_execution(model, steps_per_execution)
         model.stop_training = stop_training
-        model.history = history
+        vars(model).pop("history", None)
+        if history is not None:
+            model.history = history
     return finder.result
 
 
@@ -149,16 +174,24 @@ def _build(model: keras.Model, x: Any) -> None:
     elif isinstance(x, keras.utils.PyDataset):
         x = x[0]
         x = x[0] if isinstance(x, tuple) else x
-    if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(x)):
+    # A `tf.TensorShape` may say that not even the number of dimensions is known.
+    shapes = [getattr(leaf, "shape", None) for leaf in keras.tree.flatten(x)]
+    if any(shape is None or getattr(shape, "rank", 0) is None for shape in shapes):
         raise ValueError(
             "The model is not built, and the shapes of this data are not known before it is read. Give "
             "the model a `keras.Input`, or call `model.build(input_shape)` first."
         )
-    model(
-        keras.tree.map_structure(
-            lambda leaf: keras.KerasTensor(
-                (None, *leaf.shape[1:]), keras.backend.standardize_dtype(leaf.dtype)
-            ),
-            x,
-        )
+    batch = keras.tree.map_structure(
+        lambda leaf: keras.KerasTensor(
+            (None, *leaf.shape[1:]), keras.backend.standardize_dtype(leaf.dtype)
+        ),
+        x,
     )
+    try:
+        model(batch)
+    except Exception as error:
+        raise ValueError(
+            "The model is not built, and calling it on data of these shapes does not build it. Call it "
+            "on a batch first; where it has no `call`, build its parts and set `model.built = True`. "
+            f"Received: x of {batch!r}"
+        ) from error

@@ -101,6 +101,7 @@ def test_initial_epoch_goes_on_in_the_cycle() -> None:
     fit(model, cycle, epochs=1)
     fit(model, cycle, epochs=3, initial_epoch=1)
     assert_history(cycle, wanted(24, range(8, 24)))
+    np.testing.assert_array_equal(cycle.plot()[0].lines[0].get_xdata(), np.arange(8, 24))
 
 
 def test_initial_epoch_with_a_new_optimizer_warns_and_goes_on() -> None:
@@ -135,6 +136,33 @@ def test_other_callbacks_read_the_next_value_from_the_optimizer() -> None:
 
     fit(compiled(), OneCycle(0.03), Reader(), epochs=1)
     np.testing.assert_allclose(rates, wanted(8, range(1, 9))[:, 0], rtol=1e-5)
+
+
+def test_training_with_another_optimizer_is_told() -> None:
+    model = reference.TrainedElsewhere(reference.build().layers)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+    cycle = OneCycle(0.03)
+    with pytest.warns(UserWarning, match="`train_step` uses another optimizer"):
+        history = fit(model, cycle).history
+    assert set(history) == {"loss"}
+    assert not cycle.history["learning_rate"].size
+
+
+def test_history_is_read_in_the_middle() -> None:
+    seen: list[int] = []
+    for attached in (True, False):
+        model, cycle = compiled(), OneCycle(0.03, total_steps=24)
+        read = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: seen.append(len(cycle.history["momentum"]))  # noqa: B023
+        )
+        if attached:
+            cycle.attach(model)
+            fit(model, read, epochs=1)
+            cycle.detach()
+        else:
+            fit(model, cycle, read, epochs=1)
+        assert_history(cycle, wanted(24, range(8)))
+    assert seen == [*range(1, 9), *range(1, 9)]
 
 
 def test_plot_draws_what_was_recorded() -> None:
@@ -205,7 +233,11 @@ BAD = [
     ("max_lr", "0.1", TypeError),
     ("max_lr", None, TypeError),
     ("max_lr", True, TypeError),
+    ("max_lr", 10**400, ValueError),
+    ("max_lr", 1e39, ValueError),
+    ("max_lr", 1e-40, ValueError),
     ("total_steps", 0, ValueError),
+    ("total_steps", 2**31, ValueError),
     ("total_steps", 10.0, TypeError),
     ("pct_start", -0.1, ValueError),
     ("pct_start", 0.6, ValueError),
@@ -219,6 +251,7 @@ BAD = [
     ("max_momentum", 1.5, ValueError),
     ("max_momentum", [0.9], TypeError),
     ("div_factor", 0, ValueError),
+    ("div_factor", 10**400, ValueError),
     ("final_div_factor", -1, ValueError),
     ("three_phase", "yes", TypeError),
 ]
@@ -286,6 +319,7 @@ def test_the_next_fit_after_ctrl_c_is_plain() -> None:
     variables = [np.array(keras.ops.convert_to_tensor(v)) for v in model.optimizer.variables]
     fit(model, epochs=1)
     assert type(model.optimizer) is keras.optimizers.SGD
+    assert_history(cycle, wanted(24, range(4)))
 
     other = reference.build()
     other.set_weights(weights)
@@ -304,12 +338,31 @@ def test_detach_after_ctrl_c_gives_the_optimizer_back() -> None:
         fit(model, cycle, Fail())
     cycle.detach()
     cycle.detach()
+    assert_history(cycle, wanted(24, range(4)))
     assert type(model.optimizer) is keras.optimizers.SGD
     assert "make_train_function" not in vars(model)
     assert model.optimizer.momentum == 0.9
     again = OneCycle(0.03)
     fit(model, again)
     assert_history(again, wanted(24))
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_detach_after_an_error_inside_the_first_step(by_hand: bool) -> None:
+    x, y = reference.data(64)
+    model, cycle = compiled(), OneCycle(0.03)
+    fit(model, epochs=1)
+    with pytest.raises(Exception):  # noqa: B017 - each backend has its own.
+        model.fit(x[:, :3], y, verbose=0, callbacks=[cycle])
+    optimizer = model.optimizer
+    if by_hand:
+        cycle.detach()
+    # On JAX nothing of the old state has a value any more.
+    model.set_weights(reference.build().get_weights())
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+    fit(model, epochs=1)
+    assert type(optimizer) is keras.optimizers.SGD
+    assert not cycle.history["momentum"].size
 
 
 # Pickles and copies
@@ -413,13 +466,17 @@ def test_a_training_loop_of_ones_own(kind: str) -> None:
         for batch in reference.split(x, y, 8):
             step(*batch)
     assert type(optimizer) is type(make())
+    # The old step has the cycle in it for good.
+    step = compiled_step(model, optimizer)
+    for batch in reference.split(x, y, 8):
+        step(*batch)
 
     def set_floats(plain: keras.Optimizer, update: int) -> None:
-        lr, momentum = wanted(8)[update]
+        lr, momentum = wanted(8)[update] if update < 8 else (0.01, 0.9)
         plain.learning_rate = lr
         setattr(plain, "momentum" if kind == "SGD" else "beta_1", momentum)
 
-    reference.train_eagerly(other, make(), reference.split(x, y, 8), set_floats)
+    reference.train_eagerly(other, make(), reference.split(x, y, 8) * 2, set_floats)
     reference.assert_same_weights(model, other)
 
 
@@ -428,20 +485,27 @@ def test_each_part_of_a_multi_optimizer_by_hand() -> None:
     parts = [keras.optimizers.SGD(0.01, momentum=0.9), keras.optimizers.SGD(0.01, momentum=0.9)]
     model = reference.build()
     names = keras.optimizers.OptimizerMap(parts[0], {model.layers[-1].kernel.path: parts[1]})
-    model.compile(keras.optimizers.MultiOptimizer(names), loss="mse")
+    both = keras.optimizers.MultiOptimizer(names)
+    model.compile(both, loss="mse")
+    model.train_on_batch(x[:8], y[:8], sample_weight=np.zeros(8))
     cycles = [OneCycle(0.03, total_steps=8).attach(part) for part in parts]
+    model.compile(both, loss="mse")
     for batch in reference.split(x, y, 8):
         model.train_on_batch(*batch)
     for cycle in cycles:
         assert_history(cycle, wanted(8))
         cycle.detach()
+    model.compile(both, loss="mse")
+    for batch in reference.split(x, y, 8):
+        model.train_on_batch(*batch)
     other = reference.build()
 
     def set_floats(optimizer: keras.Optimizer, update: int) -> None:
-        optimizer.learning_rate, optimizer.momentum = wanted(8)[update]
+        values = wanted(8)[update] if update < 8 else (0.01, 0.9)
+        optimizer.learning_rate, optimizer.momentum = values
 
     plain = keras.optimizers.SGD(0.01, momentum=0.9)
-    reference.train_eagerly(other, plain, reference.split(x, y, 8), set_floats)
+    reference.train_eagerly(other, plain, reference.split(x, y, 8) * 2, set_floats)
     reference.assert_same_weights(model, other)
 
 

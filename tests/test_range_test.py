@@ -151,6 +151,33 @@ def test_it_stops_at_nan_unless_told_never_to() -> None:
     assert np.isfinite(result.loss[:2]).all()
 
 
+def shifted(loss: Callable) -> keras.Model:
+    model = reference.build()
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss=loss)
+    return model
+
+
+def test_losses_below_zero_stop_it_only_when_they_diverge() -> None:
+    x, y = reference.data(64)
+    square = keras.losses.mean_squared_error
+    for loss in (lambda y, p: keras.ops.mean(square(y, p)) - 5.0, lambda y, p: square(y, p) - 0.3):
+        model = shifted(loss)
+        result = lr_find(model, x, y, batch_size=8, max_lr=1e3, smoothing=0.5, verbose=0)
+        smoothed = result.smoothed_loss
+        assert 50 < len(smoothed) < 100
+        assert smoothed[:-1].max() - smoothed.min() < smoothed[-1] - smoothed.min()
+    cosine = lr_find(shifted(keras.losses.CosineSimilarity()), x, x[:, :1], verbose=0)
+    assert len(cosine.loss) > 50
+
+
+def test_a_train_step_with_another_optimizer_is_told() -> None:
+    x, y = reference.data(64)
+    model = reference.TrainedElsewhere(reference.build().layers)
+    model.compile("sgd", loss="mse")
+    with pytest.warns(UserWarning, match=r"`train_step` made none with `model\.optimizer`"):
+        lr_find(model, x, y, batch_size=8, verbose=0)
+
+
 def test_a_test_whose_updates_are_all_skipped_ends() -> None:
     x, y = reference.data(64)
     model = compiled(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01)))
@@ -264,7 +291,7 @@ def test_no_trace_and_fit_afterwards_is_as_without(name: str, used: bool) -> Non
             model.fit(x, y, **fit)
             model.stop_training = True
         if with_test:
-            history = model.__dict__.get("history")
+            history = vars(model).get("history", "no such attribute")
             if used:
                 before = state(model)
             result = lr_find(model, x, y, batch_size=8, num_steps=30, max_lr=100.0, verbose=0)
@@ -272,7 +299,7 @@ def test_no_trace_and_fit_afterwards_is_as_without(name: str, used: bool) -> Non
             if used:
                 assert_same_state(model, before)
             assert model.stop_training is used
-            assert model.__dict__.get("history") is history
+            assert vars(model).get("history", "no such attribute") is history
             assert model.steps_per_execution == 2
         model.fit(x, y, callbacks=[OneCycle(0.03)], **fit)
         return model
@@ -359,6 +386,7 @@ def test_the_callback_in_a_fit_of_ones_own() -> None:
     finder = LRFinder(num_steps=20, stop_factor=None, max_lr=0.1)
     model.fit(x, y, batch_size=8, epochs=9, verbose=0, callbacks=[finder])
     assert_same_state(model, before)
+    assert not model.stop_training
     assert len(finder.result.loss) == 20
     short = LRFinder(num_steps=20, max_lr=0.1)
     with pytest.warns(UserWarning, match=r"after 8 of 20 updates.*`epochs`.*`lr_find`"):
@@ -382,6 +410,45 @@ def test_restore_after_ctrl_c_in_a_fit_of_ones_own() -> None:
     assert_same_state(model, before)
     assert model.steps_per_execution == 2
     assert type(model.optimizer) is keras.optimizers.SGD
+
+
+def interrupted(steps_per_execution: int = 1) -> tuple[keras.Model, LRFinder]:
+    x, y = reference.data(64)
+    model, finder = compiled(steps_per_execution=steps_per_execution), LRFinder(max_lr=0.1)
+    callbacks = [finder, Interrupt(3, KeyboardInterrupt)]
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=callbacks)
+    return model, finder
+
+
+def test_training_after_an_interrupted_test_is_not_undone() -> None:
+    x, y = reference.data(64)
+    model, finder = interrupted(steps_per_execution=2)
+    batches: list[int] = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: batches.append(batch)
+    )
+    with pytest.warns(UserWarning, match=r"goes on with the weights.*`finder\.restore\(\)`"):
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[count])
+    assert type(model.optimizer) is keras.optimizers.SGD
+    assert model.steps_per_execution == 2
+    assert batches == [1, 3, 5, 7]
+    before = state(model)
+    finder.restore()
+    model.fit(x, y, batch_size=8, epochs=30, verbose=0, callbacks=[finder])
+    assert len(finder.result.loss) > 5
+    assert_same_state(model, before)
+
+
+def test_the_same_test_again_after_an_interruption_begins_where_the_first_did() -> None:
+    x, y = reference.data(64)
+    model, finder = interrupted()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*goes on with the weights")
+        model.fit(x, y, batch_size=8, epochs=30, verbose=0, callbacks=[finder])
+    for got, wanted in zip(model.get_weights(), reference.build().get_weights(), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    assert int(np.array(model.optimizer.variables[0].value)) == 0
 
 
 def test_an_unbuilt_model_is_named_by_the_callback() -> None:
@@ -447,6 +514,14 @@ def test_datasets_and_generators() -> None:
         np.testing.assert_allclose(got.loss, wanted.loss, rtol=1e-5)
 
 
+def test_a_generator_that_ends_ends_the_test() -> None:
+    x, y = reference.data(64)
+    batches = (batch for batch in reference.split(x, y, 8)[:6])
+    with pytest.warns(UserWarning, match=r"after 6 of 20 updates.*a generator must"):
+        result = lr_find(compiled(), batches, num_steps=20, max_lr=0.1, verbose=0)
+    assert len(result.loss) == 6
+
+
 def test_a_dataset_without_batches_ends_the_test() -> None:
     if keras.backend.backend() != "tensorflow":
         pytest.skip("tf.data may not be installed")
@@ -482,7 +557,10 @@ BAD = [
     ("min_lr", "small", TypeError),
     ("max_lr", 1e-7, ValueError),
     ("max_lr", float("inf"), ValueError),
+    ("max_lr", 1e39, ValueError),
+    ("min_lr", 1e-40, ValueError),
     ("num_steps", 1, ValueError),
+    ("num_steps", 2**31, ValueError),
     ("num_steps", 10.5, TypeError),
     ("mode", "log", ValueError),
     ("mode", None, TypeError),
@@ -492,6 +570,10 @@ BAD = [
     ("smoothing", -0.1, ValueError),
     ("validation_freq", 5, ValueError),
     ("validation_steps", 0, ValueError),
+    ("validation_data", 5, TypeError),
+    ("validation_data", "data", TypeError),
+    ("validation_data", (1, 2, 3, 4), ValueError),
+    ("validation_data", iter([(1, 2)]), ValueError),
 ]
 
 
@@ -519,6 +601,18 @@ def test_lr_find_names_what_it_cannot_take() -> None:
             lr_find(compiled(), x, y, **{name: value})
     with pytest.raises(TypeError, match="batchsize"):
         lr_find(compiled(), x, y, batchsize=3)
+    for verbose in ("loud", None, 7):
+        with pytest.raises(ValueError, match=r"`verbose` must be .*Received: verbose="):
+            lr_find(compiled(), x, y, verbose=verbose)
+    for callbacks in (OneCycle(0.1), 3, [3]):
+        with pytest.raises(TypeError, match=r"`callbacks` must be .*Received: callbacks="):
+            lr_find(compiled(), x, y, callbacks=callbacks)
+    with pytest.raises(ValueError, match=r"`x` must be .*Received: x=None"):
+        lr_find(compiled())
+    without = reference.build()
+    without.compile(optimizer=None, loss="mse")
+    with pytest.raises(ValueError, match="compiled without an optimizer"):
+        lr_find(without, x, y)
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
     with pytest.raises(ValueError, match="already has a learning rate schedule"):
         lr_find(compiled(keras.optimizers.SGD(schedule)), x, y)
@@ -527,6 +621,17 @@ def test_lr_find_names_what_it_cannot_take() -> None:
     if keras.backend.backend() == "tensorflow":
         with pytest.raises(ValueError, match="shapes of this data are not known"):
             lr_find(model, (batch for batch in [(x, y)]), verbose=0)
+        import tensorflow as tf
+
+        rank_unknown = tf.data.Dataset.from_generator(
+            lambda: reference.split(x, y, 8), output_types=("float32", "float32")
+        )
+        with pytest.raises(ValueError, match="shapes of this data are not known"):
+            lr_find(model, rank_unknown, verbose=0)
+    model = keras.Model()
+    model.compile("sgd", loss="mse")
+    with pytest.raises(ValueError, match=r"not built.*`model\.built = True`"):
+        lr_find(model, x, y, verbose=0)
 
 
 def test_result_is_of_the_public_class() -> None:

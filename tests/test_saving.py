@@ -1,7 +1,9 @@
 """Files written in mid-cycle, and training that goes on after SIGKILL."""
 
+import copy
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -144,6 +146,20 @@ def test_the_optimizer_is_the_users_again() -> None:
     model.fit(x, y, verbose=0, callbacks=[OneCycle(0.03), look])
     assert type(optimizer) is keras.optimizers.AdamW
     assert optimizer.get_config() == before == in_between[0]
+
+
+@pytest.mark.filterwarnings("ignore:Skipping variable loading")  # Keras pickles no slots.
+def test_the_optimizer_pickles_and_copies_in_mid_cycle() -> None:
+    x, y = reference.data(64)
+    model = reference.build()
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+    with OneCycle(0.03, total_steps=8).attach(model):
+        model.train_on_batch(x, y)
+        optimizer = model.optimizer
+        for copied in (pickle.loads(pickle.dumps(optimizer)), copy.deepcopy(optimizer)):
+            assert type(copied) is keras.optimizers.SGD
+            assert copied.momentum == 0.9
+            assert float(copied.learning_rate) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("first", ["OneCycle", "BackupAndRestore"])

@@ -1,5 +1,6 @@
 """The callback that puts schedules on an optimizer for the time of one `fit`."""
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from typing import Any, Self
@@ -7,7 +8,7 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from keras_onecycle.arguments import check_int
+from keras_onecycle.arguments import MAX_STEPS, check_int
 from keras_onecycle.callback import Callback
 from keras_onecycle.hyperparameters import ScheduledHyperparameters, batches_per_update
 from keras_onecycle.schedules import Schedule, evaluate
@@ -43,11 +44,14 @@ class HyperparameterScheduler(Callback):
 
     def __init__(self, total_steps: int | None = None) -> None:
         super().__init__()
-        self.total_steps = None if total_steps is None else check_int("total_steps", total_steps)
+        self.total_steps = (
+            None if total_steps is None else check_int("total_steps", total_steps, 1, MAX_STEPS)
+        )
         self._scheduled: ScheduledHyperparameters | None = None
         self._planned_steps = self.total_steps
         self._first_step = self._next_step = 0
-        self._in_fit = self._placed = False
+        self._batches = 0
+        self._placed = False
 
     def schedules(self, total_steps: int) -> Mapping[str, Schedule]:
         """Returns what follows what: functions of the step, by the name of the hyperparameter.
@@ -63,16 +67,18 @@ class HyperparameterScheduler(Callback):
 
     @property
     def history(self) -> dict[str, np.ndarray]:
-        """The value that each update used, by name: one a step, complete at the end of an epoch."""
-        if self._attached and not self._in_fit:
-            self._next_step = self._scheduled.step()
+        """The value that each update so far used, by name: one a step."""
+        if self._attached and self._placed:
+            self._count()
         return self._values(np.arange(self._first_step, self._next_step))
 
     def attach(self, target: keras.Model | keras.Optimizer) -> Self:
         """Puts the schedules on an optimizer, for `train_on_batch` or a loop of your own.
 
         The next update is step 0. Give the model, whose `train_on_batch` is then traced anew; or
-        give the optimizer, before your own step function is traced.
+        give the optimizer, before your own step function is traced. A function that was traced
+        meanwhile has the schedules in it for good: trace your own anew after `detach`. For a part of
+        a `MultiOptimizer` that is to call `model.compile` again, before and after.
 
         Args:
             target: A compiled `keras.Model`, or a `keras.Optimizer`.
@@ -96,12 +102,13 @@ class HyperparameterScheduler(Callback):
         """Takes the schedules off: the optimizer's hyperparameters are the user's again.
 
         `fit` does this at its end. After an exception in `fit`, when Keras calls no callback, this
-        method does it, or else the next `fit`.
+        method does it, or else the next `fit` of the model. A step function of your own that was
+        traced before goes on with the schedules: trace it anew.
         """
         if self._attached:
-            if not self._in_fit:
-                self._next_step = self._scheduled.step()
             self._scheduled.detach()
+            if self._placed:
+                self._count()
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +118,6 @@ class HyperparameterScheduler(Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._attach(self.model, self._total_steps_in_fit(), in_fit=True)
-        self._placed = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Only now is it known where training goes on: `BackupAndRestore` may come later in the list.
@@ -119,10 +125,18 @@ class HyperparameterScheduler(Callback):
             self._scheduled.start = self._start_of_schedule(epoch)
             self._first_step = self._next_step = self._scheduled.step()
             self._placed = True
+        self._batches = self._scheduled.batches()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._next_step = self._scheduled.step()
-        if logs is not None:
+        self._count()
+        if self._scheduled.batches() == self._batches:
+            warnings.warn(
+                f"No batch of this epoch made an update with `model.optimizer`, which is what "
+                f"`{type(self).__name__}` schedules: the model's `train_step` uses another optimizer, "
+                "or loss scaling skipped them all. The logs of the epoch get no values.",
+                stacklevel=2,
+            )
+        elif logs is not None:
             last = self._values(max(self._next_step - 1, self._first_step))
             logs.update({name: float(value) for name, value in last.items()})
 
@@ -139,11 +153,16 @@ class HyperparameterScheduler(Callback):
         scheduled = ScheduledHyperparameters(
             target, self.schedules(total_steps), owner=type(self).__name__
         )
-        scheduled.attach(until_next_fit=in_fit)
+        scheduled.attach(at_next_fit=self.detach if in_fit else None)
         self._scheduled = scheduled
         self._planned_steps = total_steps
         self._first_step = self._next_step = 0
-        self._in_fit = in_fit
+        self._placed = not in_fit
+
+    def _count(self) -> None:
+        # After an error inside a step of JAX the optimizer has no values, and nothing can be counted.
+        with contextlib.suppress(TypeError, RuntimeError):
+            self._next_step = self._scheduled.step()
 
     def _values(self, steps: Any) -> dict[str, np.ndarray]:
         schedules = self.schedules(self._planned_steps or 1)
