@@ -66,8 +66,8 @@ def test_a_torn_file_is_named(tmp_path: Path) -> None:
         '{"format": "keras_onecycle.RangeTestResult", "version": 99}',
         '{"format": "keras_onecycle.RangeTestResult", "version": 1}',
         b"\x89PNG\r\n\x1a\n\xff\xfe",
-        "[" * 200_000,
-        '{"format": ' + "1" * 5000 + "}",
+        pytest.param("[" * 200_000, id="deep"),
+        pytest.param('{"format": ' + "1" * 5000 + "}", id="digits"),
     ],
 )
 def test_a_foreign_file_is_named(content: str | bytes, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_foreign_file_is_named(content: str | bytes, tmp_path: Path) -> None:
         ("lr", [1.0]),
         ("lr", None),
         ("lr", "1" * 100),
-        ("lr", [10**400] * 100),
+        pytest.param("lr", [10**400] * 100, id="lr-huge"),
         ("loss", "x"),
         ("mode", "log"),
         ("val_metrics", {"a": [1.0]}),
