@@ -53,9 +53,11 @@ def main(arguments: list[str]) -> int:
     if command == "lint":
         return run(PYTHON, "-m", "ruff", "check") or run(PYTHON, "-m", "ruff", "format", "--check")
     failed = 0
-    for backend in ("tensorflow", "jax"):
+    # What no backend has a part in is tested once.
+    for backend, selected in (("tensorflow", ""), ("jax", "not any_backend")):
         print(f"Tests with KERAS_BACKEND={backend}", flush=True)
-        failed |= run(PYTHON, "-m", "pytest", "-n", "auto", *rest, KERAS_BACKEND=backend)
+        pytest = (PYTHON, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "-m", selected)
+        failed |= run(*pytest, *rest, KERAS_BACKEND=backend)
     return failed
 
 

@@ -52,7 +52,6 @@ PRESETS = {
             num_train=10_000,
             epochs=10,
             batch_size=128,
-            precision="mixed_bfloat16",
             validation_freq=2,
         ),
         baseline_epochs=(10, 20, 40),
@@ -61,7 +60,7 @@ PRESETS = {
     ),
     # The paper's scale, at the batch size that fastai published for.
     "accelerator": Preset(
-        Settings(depth=56, epochs=50, batch_size=512, precision="mixed_bfloat16"),
+        Settings(depth=56, epochs=50, batch_size=512),
         baseline_epochs=(50, 100, 200, 400),
     ),
 }

@@ -1,6 +1,6 @@
 """From the range test to a trained network in two minutes, on handwritten digits.
 
-usage: python examples/quickstart.py [--epochs N] [--seeds N] [--out DIR]
+usage: python examples/quickstart.py [--epochs N] [--seeds N] [--grid LR ...] [--out DIR]
 
 1. The range test finds a learning rate.
 2. The network is trained with `OneCycle`, momentum cycled too, at that learning rate.
@@ -137,10 +137,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--epochs", type=int, default=8, help="epochs of each training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
+    parser.add_argument("--grid", type=float, nargs="+", default=GRID, help="learning rates")
     parser.add_argument("--out", type=Path, default=Path("quickstart-results"))
     arguments = parser.parse_args()
-    if arguments.epochs < 1 or arguments.seeds < 1:
-        parser.error("--epochs and --seeds must be at least 1")
+    if arguments.epochs < 1 or arguments.seeds < 1 or min(arguments.grid) <= 0:
+        parser.error("--epochs and --seeds must be at least 1, and --grid above 0")
     out, epochs, seeds = arguments.out, arguments.epochs, range(arguments.seeds)
     out.mkdir(parents=True, exist_ok=True)
     data = digits()
@@ -158,14 +159,14 @@ def main() -> None:
     print(f"   suggested: max_lr={suggested:.3g}")
 
     print(f"2. Trainings of {epochs} epochs ({updates} updates)")
-    tunings = len(METHODS) * len(GRID) * len(TUNING_SEEDS)
+    tunings = len(METHODS) * len(arguments.grid) * len(TUNING_SEEDS)
     runs = tunings + (1 + len(METHODS)) * len(seeds)
     progress = keras.utils.Progbar(runs, unit_name="training")
     best: dict[str, float] = {}
     grids: dict[str, dict[float, float]] = {}
     for name, method in METHODS.items():
         grids[name] = {}
-        for rate in GRID:
+        for rate in arguments.grid:
             losses = []
             for seed in TUNING_SEEDS:
                 history, _ = train(method, rate, seed, epochs, data, judge="validation")

@@ -59,7 +59,7 @@ class Settings:
     label_smoothing: float = 0.0
     batch_norm_momentum: float = 0.9
     padding: str = "zero"
-    precision: str = "float32"
+    precision: str = "mixed_bfloat16"
     jit: str = "auto"
     steps_per_execution: int = 1
     seed: int = 0

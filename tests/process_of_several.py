@@ -12,16 +12,21 @@ import devices
 import reference
 from keras_onecycle import OneCycle, data, lr_find
 
-out, coordinator, count, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-several = devices.set_up("data_parallel", coordinator, count, number)
-assert several.replicas == count
-model = reference.build(keras.layers.BatchNormalization())
-model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
-x, y = reference.data(96)
-batches = data.ArrayBatches(x, y, 8, seed=3, process=several.process)
-result = lr_find(model, batches, num_steps=10, max_lr=0.1, stop_factor=None, verbose=0)
-batches = data.ArrayBatches(x, y, 8, seed=3, process=several.process)
-cycle = OneCycle(0.02)
-model.fit(batches, epochs=2, verbose=0, callbacks=[cycle])
-arrays = [*model.get_weights(), result.loss, cycle.history["momentum"]]
-np.savez(out, *arrays)
+
+def main(out: str, coordinator: str, count: int, number: int) -> None:
+    several = devices.set_up("data_parallel", coordinator, count, number)
+    assert several.replicas == count
+    model = reference.build(keras.layers.BatchNormalization())
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+    x, y = reference.data(96)
+    batches = data.ArrayBatches(x, y, 8, seed=3, process=several.process)
+    result = lr_find(model, batches, num_steps=10, max_lr=0.1, stop_factor=None, verbose=0)
+    batches = data.ArrayBatches(x, y, 8, seed=3, process=several.process)
+    cycle = OneCycle(0.02)
+    model.fit(batches, epochs=2, verbose=0, callbacks=[cycle])
+    arrays = [*model.get_weights(), result.loss, cycle.history["momentum"]]
+    np.savez(out, *arrays)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

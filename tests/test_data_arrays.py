@@ -1,18 +1,18 @@
 """`load_arrays`: `.npz` parts, the prepared folder, subsets, and what it says where there is nothing."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
 from keras_onecycle import data
 from keras_onecycle.data.statistics import STATISTICS
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*Is a part missing")
+pytestmark = [
+    pytest.mark.any_backend,
+    pytest.mark.filterwarnings("ignore:.*Is a part missing"),
+]
 
 
 def part(images: int = 40, classes: int = 10, seed: int = 0) -> dict[str, np.ndarray]:
@@ -180,42 +180,3 @@ def test_the_real_data() -> None:
         std = np.sqrt((count * (values - mean) ** 2).sum() / count.sum())
         assert STATISTICS["cifar10"].mean[channel] == pytest.approx(mean, abs=5.1e-5)
         assert STATISTICS["cifar10"].std[channel] == pytest.approx(std, abs=5.1e-5)
-
-
-WITHOUT = """
-import sys
-class NotInstalled:
-    # Keras takes a None in `sys.modules` for TensorFlow.
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("tensorflow", "tensorflow_datasets"):
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, NotInstalled())
-import keras, pytest
-from keras_onecycle import data
-folder, empty = sys.argv[1:]
-(x, y), _ = data.load_arrays("cifar10", folder)
-model = keras.Sequential([
-    keras.Input((32, 32, 3), dtype="uint8"), data.RandomCropFlip(), data.standardization(),
-    keras.layers.Flatten(), keras.layers.Dense(10),
-])
-model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-model.fit(x, y, batch_size=8, verbose=0)
-extra = r"pip install 'keras-onecycle\\[tensorflow\\]'"
-for call in (lambda: data.cifar10(8, folder), lambda: data.load_arrays("cifar10", empty)):
-    with pytest.raises(ImportError, match=extra):
-        call()
-"""
-
-
-def test_parts_need_no_tensorflow(tmp_path: Path) -> None:
-    if keras.backend.backend() != "jax":
-        pytest.skip("this is about JAX without TensorFlow")
-    np.savez(tmp_path / "cifar10.npz", **part())
-    (tmp_path / "prepared" / "cifar10").mkdir(parents=True)
-    run = subprocess.run(
-        [sys.executable, "-c", WITHOUT, str(tmp_path), str(tmp_path / "prepared")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr

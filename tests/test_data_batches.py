@@ -7,6 +7,8 @@ import pytest
 
 from keras_onecycle.data import ArrayBatches
 
+pytestmark = pytest.mark.any_backend
+
 X, Y = np.arange(50)[:, None] * 10, np.arange(50)
 
 

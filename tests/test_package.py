@@ -3,22 +3,40 @@
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import pytest
 
 import keras_onecycle
+import tiny_cifar
 
+# Keras takes a None in `sys.modules` for TensorFlow, so the finder says it instead.
 WITHOUT = """
 import sys
-sys.modules["tensorflow"] = None  # As where it is not installed.
-import numpy as np
-import keras, keras_onecycle
-x = np.random.rand(64, 4)
-model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-model.compile(keras.optimizers.SGD(momentum=0.9), loss="mse")
-result = keras_onecycle.lr_find(model, x, x[:, :1], num_steps=10, verbose=0)
-model.fit(x, x[:, :1], verbose=0, callbacks=[keras_onecycle.OneCycle(0.1)])
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("tensorflow", "tensorflow_datasets"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NotInstalled())
+import keras, keras_onecycle, pytest
+from keras_onecycle import data
+
+folder, empty = sys.argv[1:]
+(x, y), _ = data.load_arrays("cifar10", folder)
+model = keras.Sequential([
+    keras.Input((32, 32, 3), dtype="uint8"), data.RandomCropFlip(), data.standardization(),
+    keras.layers.Flatten(), keras.layers.Dense(10),
+])
+loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+model.compile(keras.optimizers.SGD(momentum=0.9), loss)
+batches = data.ArrayBatches(x, y, 8)
+keras_onecycle.lr_find(model, batches, num_steps=10, verbose=0)
+model.fit(batches, verbose=0, callbacks=[keras_onecycle.OneCycle(0.1)])
+extra = r"pip install 'keras-onecycle\\[tensorflow\\]'"
+for call in (lambda: data.cifar10(8, folder), lambda: data.load_arrays("cifar10", empty)):
+    with pytest.raises(ImportError, match=extra):
+        call()
 """
 
 
@@ -30,10 +48,15 @@ def test_public_names_are_documented_as_keras_documents() -> None:
                 assert section in item.__doc__, f"{name} has no {section}"
 
 
-def test_without_tensorflow() -> None:
+def test_without_tensorflow(tmp_path: Path) -> None:
     if keras.backend.backend() != "jax":
         pytest.skip("this is about JAX without TensorFlow")
+    tiny_cifar.write(tmp_path)
+    (tmp_path / "prepared" / "cifar10").mkdir(parents=True)
     run = subprocess.run(
-        [sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=False
+        [sys.executable, "-c", WITHOUT, str(tmp_path), str(tmp_path / "prepared")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stderr

@@ -10,6 +10,8 @@ import pytest
 
 from keras_onecycle import RangeTestResult, suggestion
 
+pytestmark = pytest.mark.any_backend
+
 
 def make(points: int = 100, mode: str = "exponential") -> RangeTestResult:
     lr = np.geomspace(1e-6, 10, points) if mode == "exponential" else np.linspace(0, 3, points)

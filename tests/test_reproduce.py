@@ -16,6 +16,8 @@ from keras_onecycle import RangeTestResult
 from lab import Lab, MissingRunError, Preset
 from training import Settings
 
+pytestmark = pytest.mark.any_backend
+
 PRESET = Preset(
     Settings(depth=8, num_train=1000, epochs=2, batch_size=100, validation_freq=2),
     baseline_epochs=(2, 4, 8),

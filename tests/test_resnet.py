@@ -17,6 +17,7 @@ def parameters(model: keras.Model) -> int:
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_variables)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)]
 )
@@ -151,6 +152,7 @@ np.save(sys.argv[2], model.predict(np.ones((1, 32, 32, 3)), verbose=0))
 """
 
 
+@pytest.mark.any_backend
 def test_a_saved_model_loads_where_only_keras_is(tmp_path: Path) -> None:
     model = resnet(8)
     model.save(tmp_path / "model.keras")

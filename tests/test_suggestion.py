@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 import reference
 from keras_onecycle import RangeTestResult, suggestion
 
+pytestmark = pytest.mark.any_backend
+
 METHODS = sorted(suggestion.METHODS)
 
 

@@ -56,6 +56,7 @@ def kill_when(process: subprocess.Popen, happened: Callable[[], bool]) -> None:
     process.communicate()
 
 
+@pytest.mark.any_backend  # It is about the files.
 def test_killed_at_the_worst_moments_it_goes_on_in_the_cycle(
     data_dir: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +119,7 @@ def test_ctrl_c_and_resume(data_dir: Path, tmp_path: Path, monkeypatch: pytest.M
     assert [row["epoch"] for row in results["history"]] == [0, 1]
 
 
+@pytest.mark.any_backend
 def test_without_max_lr_a_range_test_is_run_once(data_dir: Path, tmp_path: Path) -> None:
     settings = quick(max_lr=None, epochs=1, batch_size=8, num_train=80)
     results = training.run(settings, tmp_path, data_dir=data_dir, verbose=0)
