@@ -142,6 +142,7 @@ class Lab:
             validation_data=prepared.test if validate else None,
             validation_freq=max(1, num_steps // 25) if validate else None,
             verbose=self.verbose,
+            shuffle=False,
         )
         training.write_json(folder / "settings.json", asdict(settings))
         result.save(path)

@@ -112,9 +112,9 @@ def train(parsed: argparse.Namespace, devices: Devices) -> None:
     """Trains as the command line says, and tells what came out and where it is."""
     names = {field.name for field in fields(Settings)}
     settings = Settings(**{k: v for k, v in vars(parsed).items() if k in names})
-    tensorboard = training.has_tensorflow()
+    tensorboard = training.has_tensorboard()
     if not tensorboard:
-        print("TensorFlow is not installed: no logs for TensorBoard.")
+        print("No logs for TensorBoard: that needs `pip install tensorflow tensorboard`.")
     results = training.run(
         settings,
         parsed.out,

@@ -114,8 +114,13 @@ def environment() -> dict[str, Any]:
 
 
 def has_tensorflow() -> bool:
-    """Whether `tf.data` and TensorBoard are to be had."""
+    """Whether `tf.data` is to be had."""
     return importlib.util.find_spec("tensorflow") is not None
+
+
+def has_tensorboard() -> bool:
+    """Whether Keras can write logs for TensorBoard, which newer TensorFlows do not bring along."""
+    return has_tensorflow() and importlib.util.find_spec("tensorboard") is not None
 
 
 @dataclass
@@ -243,7 +248,7 @@ def run(
         devices: What `devices.set_up` returned. Defaults to one device.
         data_dir: Path of the data. Defaults to `None`: as in `keras_onecycle.data`.
         verbose: As in `fit`.
-        tensorboard: Whether to write logs for TensorBoard, where TensorFlow is installed.
+        tensorboard: Whether to write logs for TensorBoard, which needs it and TensorFlow.
         save_model: Whether to write `model.weights.h5` at the end.
 
     Returns:
@@ -285,6 +290,7 @@ def run(
         validation_freq=_evaluated_epochs(settings),
         callbacks=callbacks,
         verbose=verbose if chief else 0,
+        shuffle=False,  # The pipelines do it.
     )
     if save_model:
         backup.save_whole(training.model, folder / "model.weights.h5")
@@ -334,6 +340,7 @@ def _range_test(training: Training, folder: Path, chief: bool, verbose: int | st
             training.train,
             min_lr=1e-4,
             verbose=verbose if chief else 0,
+            shuffle=False,
         )
         if chief:
             result.save(path)
