@@ -231,10 +231,8 @@ def schedule(lab: Lab) -> str:
     rate = lab.preset.base.max_lr or 3.0
     total = 10_000
     settings = training.replace(lab.preset.base, max_lr=rate)
-    cycle = training.one_cycle(settings)
-    cycle.total_steps = total
     axes = panels(2)
-    cycle.plot(axes)
+    training.one_cycle(settings, total).plot(axes)
     save(lab, "schedule", axes[0])
     return f"`OneCycle(max_lr={rate:g})` over {total} updates, with every other argument at its default."
 

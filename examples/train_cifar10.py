@@ -60,6 +60,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             parser.error(f"--{option} must be at least 1. Received: {getattr(parsed, name)}")
     if parsed.max_lr is not None and not 0 < parsed.max_lr < float("inf"):
         parser.error(f"--max-lr must be above 0. Received: {parsed.max_lr}")
+    if parsed.strategy == "mirrored" and (parsed.jit == "on" or parsed.steps_per_execution > 1):
+        parser.error(
+            "Keras 3 does not train under MirroredStrategy with --jit on, or with --steps-per-execution "
+            f"above 1. Received: --jit {parsed.jit} --steps-per-execution {parsed.steps_per_execution}"
+        )
     if parsed.resume and parsed.overwrite:
         parser.error(
             "--resume goes on with what is there, --overwrite deletes it: give one of the two"
@@ -90,8 +95,7 @@ def draw(out: Path, settings: Settings, steps: int) -> list[str]:
 
     if (out / "range_test.json").exists():
         save(RangeTestResult.load(out / "range_test.json").plot().figure, "range_test.png")
-    cycle = training.one_cycle(settings)
-    cycle.total_steps = settings.epochs * steps
+    cycle = training.one_cycle(settings, settings.epochs * steps)
     save(cycle.plot()[0].figure, "schedule.png")
     history = read_json(out / "results.json")["history"]
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
@@ -101,6 +105,7 @@ def draw(out: Path, settings: Settings, steps: int) -> list[str]:
         for key, label in ((name, "training"), (f"val_{name}", "test")):
             ax.plot(epochs, [row[key] for row in history], marker=marker, markersize=3, label=label)
         ax.set_xlabel("epoch")
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_ylabel(name)
         ax.grid(alpha=0.3)
         ax.legend()

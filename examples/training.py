@@ -207,10 +207,11 @@ def optimizer(settings: Settings, total_steps: int) -> keras.Optimizer:
     return keras.optimizers.SGD(rate, momentum=settings.momentum, nesterov=settings.nesterov)
 
 
-def one_cycle(settings: Settings) -> OneCycle:
+def one_cycle(settings: Settings, total_steps: int | None = None) -> OneCycle:
     """Returns the callback of a training with one cycle."""
     return OneCycle(
         settings.max_lr,
+        total_steps,
         pct_start=settings.pct_start,
         cycle_momentum=settings.cycle_momentum,
         base_momentum=settings.base_momentum,

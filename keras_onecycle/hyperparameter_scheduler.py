@@ -164,8 +164,8 @@ class HyperparameterScheduler(Callback):
         with contextlib.suppress(TypeError, RuntimeError):
             self._next_step = self._scheduled.step()
 
-    def _values(self, steps: Any) -> dict[str, np.ndarray]:
-        schedules = self.schedules(self._planned_steps or 1)
+    def _values(self, steps: Any, total_steps: int | None = None) -> dict[str, np.ndarray]:
+        schedules = self.schedules(total_steps or self._planned_steps or 1)
         return {name: evaluate(schedule, steps) for name, schedule in schedules.items()}
 
     def _total_steps_in_fit(self) -> int:

@@ -163,5 +163,6 @@ class OneCycle(HyperparameterScheduler):
                     "There is nothing to plot before the first epoch of `fit` has ended, unless the "
                     "length of the cycle is given. Received: total_steps=None"
                 )
-            values, first_step = self._values(np.arange(self.total_steps)), 0
+            total_steps = self.total_steps
+            values, first_step = self._values(np.arange(total_steps), total_steps), 0
         return plotting.plot_steps(values, axes, first_step=first_step)

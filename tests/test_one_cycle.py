@@ -177,7 +177,9 @@ def test_plot_draws_what_was_recorded() -> None:
     assert len(axes[0].lines) == 2
     with pytest.raises(ValueError, match="length 1"):
         cycle.plot(axes=axes[:1])
-    planned = OneCycle(0.03, total_steps=10, cycle_momentum=False).plot()
+    planned = OneCycle(0.03, cycle_momentum=False)
+    planned.total_steps = 10
+    planned = planned.plot()
     np.testing.assert_allclose(planned[0].lines[0].get_ydata(), wanted(10)[:, 0], rtol=1e-5)
 
 

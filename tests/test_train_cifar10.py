@@ -179,6 +179,8 @@ def test_results_are_not_overwritten_unasked(tmp_path: Path) -> None:
         ["--max-lr", "nan"],
         ["--resume", "--overwrite"],
         ["--strategy", "many"],
+        ["--jit", "on", "--strategy", "mirrored"],
+        ["--steps-per-execution", "2", "--strategy", "mirrored"],
         ["--precision", "float8"],
     ],
 )
