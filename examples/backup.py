@@ -35,13 +35,22 @@ class Backup(keras.callbacks.Callback):
         return {int(match[1]): path for match, path in sorted(matches, key=str) if match}
 
     def restore(self, model: keras.Model) -> int:
-        """Loads the newest backup into a compiled model and returns its number of epochs, or 0."""
+        """Loads the newest backup into a compiled model and returns its number of epochs, or 0.
+
+        Raises:
+            ValueError: If the file cannot be read.
+        """
         backups = self.backups()
         if not backups:
             return 0
         epoch = max(backups)
         model.optimizer.build(model.trainable_variables)
-        model.load_weights(backups[epoch])
+        try:
+            model.load_weights(backups[epoch])
+        except OSError as error:
+            raise ValueError(
+                f"The backup {backups[epoch]} cannot be read. Delete it to begin anew. ({error})"
+            ) from error
         return epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -148,6 +148,13 @@ def test_other_policies(policy: str) -> None:
         assert rates[5] == pytest.approx(0, abs=1e-7)
 
 
+def test_a_backup_that_cannot_be_read_is_named(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / "epoch-0001.weights.h5").write_bytes(b"torn")
+    with pytest.raises(ValueError, match=r"epoch-0001\.weights\.h5 cannot be read"):
+        training.run(quick(), tmp_path, data_dir=data_dir, verbose=0)
+
+
 def test_other_settings_in_the_folder_are_named(data_dir: Path, tmp_path: Path) -> None:
     training.write_json(tmp_path / "settings.json", {**vars(quick()), "seed": 3})
     with pytest.raises(ValueError, match=r"seed=3.*Received: seed=0"):
