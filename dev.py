@@ -57,8 +57,10 @@ def main(arguments: list[str]) -> int:
     for backend, selected in (("tensorflow", ""), ("jax", "not any_backend")):
         print(f"Tests with KERAS_BACKEND={backend}", flush=True)
         pytest = (PYTHON, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "-m", selected)
-        failed |= run(*pytest, *rest, KERAS_BACKEND=backend)
-    return failed
+        status = run(*pytest, *rest, KERAS_BACKEND=backend)
+        # 5: of the tests that were asked for, none is for this backend.
+        failed |= status != 0 and not (status == 5 and rest)
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -137,8 +137,10 @@ def main() -> None:
         arguments.rounds, arguments.seconds = 2, 0.2
     x, y, source = load(arguments.data_dir, arguments.small)
     batch_size = arguments.batch_size
-    if arguments.rounds < 1 or not 1 <= batch_size <= len(x):
-        parser.error(f"--rounds must be at least 1, and --batch-size from 1 to {len(x)}")
+    if arguments.rounds < 1 or arguments.seconds <= 0 or not 1 <= batch_size <= len(x):
+        parser.error(
+            f"--rounds must be at least 1, --seconds above 0, and --batch-size from 1 to {len(x)}"
+        )
 
     take = {
         USUAL: reader(usual(x, y, batch_size)),
@@ -192,6 +194,7 @@ def main() -> None:
             "ratio": ratios,
             "rounds": results,
         }
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

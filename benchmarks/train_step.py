@@ -62,6 +62,8 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     for row in rows:
         del row["model"]
         row["backend"] = keras.backend.backend()
+        row["version"] = __import__(row["backend"]).__version__
+        row["keras"] = keras.__version__
     return rows
 
 
@@ -95,6 +97,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="a JSON file for the raw figures")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if min(arguments.rounds, arguments.steps, arguments.batch_size) < 1:
+        parser.error("--rounds, --steps and --batch-size must be at least 1")
     if arguments.here:
         print(json.dumps(measure(arguments)))
         return 0
@@ -110,6 +114,7 @@ def main() -> int:
         rows += json.loads(run.stdout.splitlines()[-1])
     print(table(rows))
     if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return 0
 

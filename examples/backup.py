@@ -6,6 +6,7 @@ and which gets that name when it is whole.
 """
 
 import csv
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Backup(keras.callbacks.Callback):
         return {int(match[1]): path for match, path in sorted(matches, key=str) if match}
 
     def restore(self, model: keras.Model) -> int:
-        """Loads the newest backup into a compiled model and returns its number of epochs, or 0.
+        """Loads the newest backup into a model whose optimizer is built; returns its epochs, or 0.
 
         Raises:
             ValueError: If the file cannot be read.
@@ -44,7 +45,6 @@ class Backup(keras.callbacks.Callback):
         if not backups:
             return 0
         epoch = max(backups)
-        model.optimizer.build(model.trainable_variables)
         try:
             model.load_weights(backups[epoch])
         except OSError as error:
@@ -71,6 +71,13 @@ class Backup(keras.callbacks.Callback):
             partial.unlink()
 
 
+class Log(keras.callbacks.CSVLogger):
+    """`CSVLogger` with the same columns whether or not the first epoch is evaluated."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch, {"val_accuracy": "NA", "val_loss": "NA", **(logs or {})})
+
+
 def read_log(path: Path) -> list[dict[str, float]]:
     """Returns the rows that `CSVLogger` wrote, a row an epoch, without one that is torn."""
     if not path.exists():
@@ -78,8 +85,9 @@ def read_log(path: Path) -> list[dict[str, float]]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     whole = [row for row in rows if None not in row and None not in row.values()]
-    # In an epoch without evaluation, `CSVLogger` writes NA for what that would have given.
-    return [{k: float(v) for k, v in row.items() if v not in ("", "NA")} for row in whole]
+    numbers = [{k: float(v) for k, v in row.items() if v not in ("", "NA")} for row in whole]
+    # JSON has no NaN: what a diverged training has none of is left out.
+    return [{k: v for k, v in row.items() if math.isfinite(v)} for row in numbers]
 
 
 def trim_log(path: Path, epochs: int) -> None:

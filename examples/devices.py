@@ -17,11 +17,13 @@ class Devices:
         scope: Context to build and compile the model in.
         process: The number of this process, and how many there are.
         replicas: Number of devices that share a batch.
+        equal_shares: Whether a batch must be a multiple of `replicas`, as on JAX.
     """
 
     scope: AbstractContextManager = field(default_factory=contextlib.nullcontext)
     process: tuple[int, int] = (0, 1)
     replicas: int = 1
+    equal_shares: bool = False
 
 
 def set_up(
@@ -57,24 +59,33 @@ def set_up(
             f"--strategy {strategy} is for KERAS_BACKEND={wanted}; on {backend} use --strategy {other}. "
             f"Received: strategy={strategy!r}"
         )
-    if num_processes > 1 and (strategy != "data_parallel" or coordinator is None):
+    several = num_processes > 1
+    if several != (coordinator is not None) or (several and strategy != "data_parallel"):
         raise ValueError(
-            "Several processes need --strategy data_parallel and --coordinator HOST:PORT. "
-            f"Received: strategy={strategy!r}, coordinator={coordinator!r}, num_processes={num_processes}"
+            "Several processes need all of --strategy data_parallel, --coordinator HOST:PORT and "
+            f"--num-processes. Received: strategy={strategy!r}, coordinator={coordinator!r}, "
+            f"num_processes={num_processes}"
+        )
+    if not 0 <= process_id < num_processes:
+        raise ValueError(
+            f"--process-id must be from 0 to {num_processes - 1}. Received: process_id={process_id}"
         )
     if strategy == "mirrored":
         import tensorflow as tf
 
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        devices = tf.config.list_logical_devices("GPU")
+        if not devices:
+            devices = tf.config.list_logical_devices("CPU")
+            print(f"No GPU: MirroredStrategy on {len(devices)} CPU device(s).")
         mirrored = tf.distribute.MirroredStrategy([device.name for device in devices])
         return Devices(mirrored.scope(), replicas=mirrored.num_replicas_in_sync)
     if strategy == "data_parallel":
-        if num_processes > 1:
+        if several:
             keras.distribution.initialize(coordinator, num_processes, process_id)
         # Each process makes its own share of a batch.
         keras.distribution.set_distribution(
             keras.distribution.DataParallel(auto_shard_dataset=False)
         )
         count = len(keras.distribution.list_devices())
-        return Devices(process=(process_id, num_processes), replicas=count)
+        return Devices(process=(process_id, num_processes), replicas=count, equal_shares=True)
     return Devices()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import training
+from devices import Devices
 from keras_onecycle import RangeTestResult, lr_find
 from training import Settings
 
@@ -26,7 +27,7 @@ class Preset:
             with the middle one.
         grid: Learning rates to choose from; extended while the best stands at an end.
         tuning_seed: The seed that rates are chosen with. No reported training has it.
-        long_range_test: Updates of the long range test.
+        short_range_test, long_range_test: Updates of the range tests.
         range_test_max_lr: Where range tests end.
         batch_sizes, weight_decays, subsets, depths: What the figures vary.
     """
@@ -112,30 +113,29 @@ class Lab:
         self._announce(folder)
         return training.run(settings, folder, data_dir=self.data_dir, verbose=self.verbose)
 
-    def runs(self, seeds: int | None = None, **changes: Any) -> list[dict[str, Any]]:
+    def runs(self, **changes: Any) -> list[dict[str, Any]]:
         """Returns the results of one training for each seed."""
-        return [
-            self.run(seed=seed, **changes)
-            for seed in (self.seeds if seeds is None else self.seeds[:seeds])
-        ]
+        return [self.run(seed=seed, **changes) for seed in self.seeds]
 
     def range_test(
         self, *, num_steps: int, validate: bool = False, **changes: Any
     ) -> RangeTestResult:
         """Returns a linear range test from 0, with test loss and accuracy along the way if asked for."""
         settings = replace(self.preset.base, policy="constant", **changes)
-        name = f"range_test-{num_steps}{'-validated' if validate else ''}"
+        max_lr = self.preset.range_test_max_lr
+        name = f"range_test-to={max_lr:g}-updates={num_steps}{'-validated' if validate else ''}"
         folder = self._folder(settings, name)
         path = folder / "range_test.json"
         if path.exists():
+            training.check_settings(settings, folder)
             return RangeTestResult.load(path)
         self._announce(folder)
-        prepared = training.prepare(settings, training.Devices(), self.data_dir)
+        prepared = training.prepare(settings, Devices(), self.data_dir)
         result = lr_find(
             prepared.model,
             prepared.train,
             min_lr=0.0,
-            max_lr=self.preset.range_test_max_lr,
+            max_lr=max_lr,
             num_steps=num_steps,
             mode="linear",
             stop_factor=None,
@@ -166,8 +166,8 @@ class Lab:
                     policy=policy, max_lr=rate, epochs=epochs, seed=self.preset.tuning_seed
                 )
                 # A training that diverged is no better than none.
-                value = results["test_accuracy"]
-                accuracy[rate] = value if np.isfinite(results["test_loss"]) else 0.0
+                diverged = results["test_loss"] is None
+                accuracy[rate] = 0.0 if diverged else results["test_accuracy"]
             best = max(accuracy, key=accuracy.get)
             if min(accuracy) < best < max(accuracy):
                 return best, dict(sorted(accuracy.items()))

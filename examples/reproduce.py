@@ -10,6 +10,7 @@ training that is done is not done again, whichever figure asks for it; one that 
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def make(name: str, arguments: argparse.Namespace) -> str:
         PRESETS[arguments.preset],
         arguments.out / "super-convergence" / arguments.preset,
         arguments.seeds or figure.seeds,
-        f"python examples/reproduce.py {name} --preset {arguments.preset}",
+        arguments.command,
         train=not arguments.redraw,
         resume=arguments.resume,
         data_dir=arguments.data_dir,
@@ -94,6 +95,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parsed = parser.parse_args(arguments)
     if parsed.seeds is not None and parsed.seeds < 1:
         parser.error(f"--seeds must be at least 1. Received: {parsed.seeds}")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    again = [word for word in given if word not in ("--redraw", "--resume")]
+    parsed.command = f"python examples/reproduce.py {shlex.join(again)}"
     return parsed
 
 
@@ -114,7 +118,8 @@ def main(command_line: list[str] | None = None) -> int:
                 continue
             print(f"\n{texts[name]}\n", flush=True)
         if arguments.figure == "all":
-            path = arguments.out / "super-convergence.md"
+            other = "" if arguments.preset == "cpu" else f"-{arguments.preset}"
+            path = arguments.out / f"super-convergence{other}.md"
             path.write_text(document(texts, arguments), encoding="utf-8")
             print(f"Written: {path}")
     except (ValueError, FileNotFoundError, ImportError) as error:

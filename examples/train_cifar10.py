@@ -6,7 +6,6 @@ TensorFlow (KERAS_BACKEND=jax) it trains from arrays, augmented on the device.
 
 import argparse
 import os
-import shutil
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -65,6 +64,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             "Keras 3 does not train under MirroredStrategy with --jit on, or with --steps-per-execution "
             f"above 1. Received: --jit {parsed.jit} --steps-per-execution {parsed.steps_per_execution}"
         )
+    if parsed.num_processes > 1 and parsed.overwrite:
+        parser.error("--overwrite is for one process; with several, give another --out")
     if parsed.resume and parsed.overwrite:
         parser.error(
             "--resume goes on with what is there, --overwrite deletes it: give one of the two"
@@ -73,15 +74,16 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def claim(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Makes sure that nothing in the folder is overwritten without being asked."""
-    if overwrite and (out / "settings.json").exists():
-        shutil.rmtree(out)
-    if resume or not out.exists() or not any(out.iterdir()):
+    """Makes sure that nothing in the folder is touched without being asked; touches nothing itself."""
+    if not out.exists() or not any(out.iterdir()):
         return
-    sys.exit(
-        f"There is something in {out} already. Give --resume to go on with it, --overwrite to delete "
-        "a training that is there, or another --out."
-    )
+    if not training.is_training(out):
+        sys.exit(f"There is something else than a training in {out}. Give another --out.")
+    if not resume and not overwrite:
+        sys.exit(
+            f"There is a training in {out} already. Give --resume to go on with it, --overwrite to delete "
+            "it, or another --out."
+        )
 
 
 def draw(out: Path, settings: Settings, steps: int) -> list[str]:
@@ -100,10 +102,11 @@ def draw(out: Path, settings: Settings, steps: int) -> list[str]:
     history = read_json(out / "results.json")["history"]
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for ax, name in zip(axes, ("loss", "accuracy"), strict=True):
-        epochs = [row["epoch"] + 1 for row in history]
         marker = "o" if len(history) < 30 else None
         for key, label in ((name, "training"), (f"val_{name}", "test")):
-            ax.plot(epochs, [row[key] for row in history], marker=marker, markersize=3, label=label)
+            rows = [row for row in history if key in row]
+            epochs, values = [row["epoch"] + 1 for row in rows], [row[key] for row in rows]
+            ax.plot(epochs, values, marker=marker, markersize=3, label=label)
         ax.set_xlabel("epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_ylabel(name)
@@ -126,6 +129,7 @@ def train(parsed: argparse.Namespace, devices: Devices) -> None:
         devices,
         data_dir=parsed.data_dir,
         verbose=parsed.verbose,
+        overwrite=parsed.overwrite,
         tensorboard=tensorboard,
         save_model=True,
     )
@@ -146,11 +150,11 @@ def main() -> int:
     """Runs the example."""
     parsed = parse()
     try:
+        # Before the processes wait for each other: nothing is written until all are past this.
+        claim(parsed.out, resume=parsed.resume, overwrite=parsed.overwrite)
         devices = set_up(
             parsed.strategy, parsed.coordinator, parsed.num_processes, parsed.process_id
         )
-        if devices.process[0] == 0:
-            claim(parsed.out, resume=parsed.resume, overwrite=parsed.overwrite)
         train(parsed, devices)
     except (ValueError, FileNotFoundError, ImportError) as error:
         if os.environ.get("DEBUG"):

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 
 import keras
 
-from backup import Backup, read_log, trim_log
+from backup import Backup, Log, read_log, trim_log
 from devices import Devices
 from keras_onecycle import OneCycle, RangeTestResult, data, lr_find, models
 
@@ -24,11 +25,16 @@ POLICIES = ("one_cycle", "cosine", "piecewise", "constant")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 INPUTS = ("auto", "tf.data", "arrays")
 TEST_BATCH_SIZE = 500
+PICTURES = ("range_test.png", "schedule.png", "training.png")
+FILES = (
+    *("settings.json", "range_test.json", "log.csv", "results.json", "model.weights.h5"),
+    *PICTURES,
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides how a training ends; the names are those of the command line.
+    """Everything that decides how a training ends.
 
     Args:
         policy: `"one_cycle"`; `"cosine"`, Keras's `CosineDecay` after a warm-up of a twentieth;
@@ -83,10 +89,10 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} is torn, or no JSON. Delete it to train again. ({error})"
+            f"{path} is torn, or no JSON. Delete {path.parent} to train again. ({error})"
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds something else. Delete it to train again.")
+        raise ValueError(f"{path} holds something else than it should.")
     return content
 
 
@@ -145,9 +151,21 @@ def prepare(
     keras.utils.set_random_seed(settings.seed)
     keras.config.set_dtype_policy(settings.precision)
     process = devices.process
-    with_arrays = settings.input == "arrays" or process[1] > 1
+    if devices.equal_shares and settings.batch_size % devices.replicas:
+        raise ValueError(
+            f"--batch-size must be a multiple of the {devices.replicas} devices. "
+            f"Received: batch_size={settings.batch_size}"
+        )
+    if devices.equal_shares and settings.input == "tf.data":
+        raise ValueError(
+            "Under --strategy data_parallel each process makes its share of a batch from arrays: use "
+            "--input arrays. Received: input='tf.data'"
+        )
+    with_arrays = settings.input == "arrays" or devices.equal_shares
     if settings.input == "auto" and not with_arrays:
         with_arrays = not has_tensorflow()
+    # After a restart, other crops than in the epochs that were trained before.
+    seed = settings.seed + 1000 * epoch
     classes = 100 if settings.dataset == "cifar100" else 10
     if with_arrays:
         (x, y), (test_x, test_y) = data.load_arrays(settings.dataset, data_dir, settings.num_train)
@@ -155,15 +173,18 @@ def prepare(
             x, y, settings.batch_size, settings.seed, process=process, epoch=epoch
         )
         test = data.ArrayBatches(
-            test_x, test_y, _divisor(len(test_y), process[1]), shuffle=False, process=process
+            test_x,
+            test_y,
+            _test_batch_size(len(test_y), devices.replicas),
+            shuffle=False,
+            process=process,
         )
     else:
         pipeline = {"cifar10": data.cifar10, "cifar100": data.cifar100}[settings.dataset]
         train, test = pipeline(
             settings.batch_size,
             data_dir,
-            # Another order than that of the epochs that were trained before.
-            settings.seed + 1000 * epoch,
+            seed,
             num_train=settings.num_train,
             padding=settings.padding,
         )
@@ -177,7 +198,7 @@ def prepare(
             synchronized=settings.synchronized,
         )
         if with_arrays:
-            augmentation = data.RandomCropFlip(mode=settings.padding, seed=settings.seed)
+            augmentation = data.RandomCropFlip(mode=settings.padding, seed=seed)
             standardization = data.standardization(settings.dataset)
             inputs = keras.Input((32, 32, 3), dtype="uint8")
             model = keras.Model(inputs, model(standardization(augmentation(inputs))))
@@ -188,6 +209,8 @@ def prepare(
             jit_compile=_jit(settings, devices),
             steps_per_execution=settings.steps_per_execution,
         )
+        # In the scope: a backup is loaded outside.
+        model.optimizer.build(model.trainable_variables)
     return Training(settings, model, train, test)
 
 
@@ -238,6 +261,7 @@ def run(
     *,
     data_dir: Path | None = None,
     verbose: int | str = "auto",
+    overwrite: bool = False,
     tensorboard: bool = False,
     save_model: bool = False,
 ) -> dict[str, Any]:
@@ -249,6 +273,7 @@ def run(
         devices: What `devices.set_up` returned. Defaults to one device.
         data_dir: Path of the data. Defaults to `None`: as in `keras_onecycle.data`.
         verbose: As in `fit`.
+        overwrite: Whether a training in the folder is deleted, once this one is about to begin.
         tensorboard: Whether to write logs for TensorBoard, which needs it and TensorFlow.
         save_model: Whether to write `model.weights.h5` at the end.
 
@@ -259,13 +284,22 @@ def run(
         ValueError: If the folder belongs to other settings, or a file in it is torn.
     """
     devices = devices or Devices()
-    results_path = folder / "results.json"
-    check_settings(settings, folder)
-    if results_path.exists():
-        return read_json(results_path)
+    if settings.max_lr is None and settings.policy != "one_cycle":
+        raise ValueError(
+            f"`max_lr` must be given with policy={settings.policy!r}: only one cycle has a range test. "
+            "Received: max_lr=None"
+        )
     chief = devices.process[0] == 0
+    results_path = folder / "results.json"
     backup = Backup(folder / "backup", devices.process[0])
-    training = prepare(settings, devices, data_dir, epoch=max(backup.backups(), default=0))
+    if not overwrite:
+        check_settings(settings, folder)
+        if results_path.exists():
+            return read_json(results_path) if chief else {}
+    begun = 0 if overwrite else max(backup.backups(), default=0)
+    training = prepare(settings, devices, data_dir, epoch=begun)
+    if overwrite:
+        delete(folder)
     if chief:
         write_json(folder / "settings.json", asdict(settings))
     if settings.max_lr is None:
@@ -278,7 +312,7 @@ def run(
         callbacks.append(one_cycle(settings))
     if chief:
         trim_log(log, epoch)
-        callbacks.append(keras.callbacks.CSVLogger(str(log), append=True))
+        callbacks.append(Log(str(log), append=True))
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
     # After the log: the row of an epoch is there before its backup is.
@@ -298,13 +332,15 @@ def run(
     if not chief:
         return {}
     history = read_log(log)
+    if [row["epoch"] for row in history] != list(range(settings.epochs)):
+        raise ValueError(f"{log} has not one row for each of the {settings.epochs} epochs.")
     seconds = sum(row["seconds"] for row in history)
     results = {
         "settings": asdict(settings),
         "environment": environment(),
         "updates": settings.epochs * training.steps,
         "test_accuracy": history[-1]["val_accuracy"],
-        "test_loss": history[-1]["val_loss"],
+        "test_loss": history[-1].get("val_loss"),  # None: diverged.
         "seconds": seconds,
         "images_per_second": settings.epochs * training.steps * settings.batch_size / seconds,
         "history": history,
@@ -313,6 +349,22 @@ def run(
     for path in backup.backups().values():
         path.unlink()
     return results
+
+
+def is_training(folder: Path) -> bool:
+    """Whether the folder holds a training of these examples."""
+    path = folder / "settings.json"
+    return path.exists() and {"policy", "depth", "max_lr"} <= read_json(path).keys()
+
+
+def delete(folder: Path) -> None:
+    """Deletes a training: what `run` and the examples write, and nothing else."""
+    if not is_training(folder):
+        return
+    for name in ("backup", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def check_settings(settings: Settings, folder: Path) -> None:
@@ -345,7 +397,13 @@ def _range_test(training: Training, folder: Path, chief: bool, verbose: int | st
         )
         if chief:
             result.save(path)
-    return replace(training.settings, max_lr=result.suggest())
+    try:
+        return replace(training.settings, max_lr=result.suggest())
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. The curve is in {path}. To train at a rate of your own, begin anew with --max-lr and "
+            "--overwrite."
+        ) from error
 
 
 def _evaluated_epochs(settings: Settings) -> Sequence[int]:
@@ -380,7 +438,10 @@ def _jit(settings: Settings, devices: Devices) -> bool | str:
     return "auto"
 
 
-def _divisor(images: int, processes: int) -> int:
-    """The largest size of batches without a remainder, up to `TEST_BATCH_SIZE`."""
+def _test_batch_size(images: int, devices: int) -> int:
+    """Returns the largest size, up to `TEST_BATCH_SIZE`, that leaves no remainder anywhere."""
     sizes = range(min(TEST_BATCH_SIZE, images), 0, -1)
-    return next(size for size in sizes if images % size == 0 and size % processes == 0)
+    size = next((n for n in sizes if images % n == 0 and n % devices == 0), None)
+    if size is None:
+        raise ValueError(f"The {images} test images cannot be shared equally by {devices} devices.")
+    return size

@@ -93,7 +93,7 @@ class RangeTestResult:
         all that follows a NaN.
 
         Args:
-            method: `"valley"` (two thirds into the longest descent), `"steep"` (the steepest descent),
+            method: `"valley"` (half way down the longest descent), `"steep"` (the steepest descent),
                 `"minimum"` (a tenth of where the loss is lowest), `"slide"` (where the slope has
                 settled), or a function of two arrays, learning rates and losses, that returns a
                 float. Defaults to `"valley"`.

@@ -15,7 +15,7 @@ _FLAT = 1e-6
 
 
 def valley(lr: np.ndarray, loss: np.ndarray) -> float:
-    """Suggests the learning rate two thirds (rounded as in fastai) into the longest valley.
+    """Suggests the learning rate half way (rounded as in fastai) down the longest valley.
 
     The valley is the longest strictly decreasing subsequence of the losses.
 

@@ -13,6 +13,7 @@ import pytest
 import devices
 import reference
 import tiny_cifar
+import training
 from keras_onecycle import OneCycle, lr_find
 from keras_onecycle.models import resnet
 
@@ -44,6 +45,28 @@ def test_two_replicas_train_a_resnet_as_one_does() -> None:
     one = trained(devices.Devices().scope, synchronized=False)
     two = trained(two_replicas().scope(), synchronized=True)
     reference.assert_same_weights(two, one, rtol=1e-5)
+
+
+def test_a_training_under_mirrored_strategy_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tf.distribute is TensorFlow's")
+    from test_distribution import two_replicas
+    from test_train_cifar10 import interrupt_at, quick
+
+    data_dir = tiny_cifar.write(tmp_path / "data")
+
+    def run() -> dict:
+        mirrored = devices.Devices(two_replicas().scope(), replicas=2)
+        out = tmp_path / "out"
+        return training.run(quick(), out, mirrored, data_dir=data_dir, verbose=0)
+
+    with monkeypatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert [row["epoch"] for row in run()["history"]] == [0, 1]
 
 
 def test_mirrored_takes_all_devices_there_are() -> None:

@@ -17,7 +17,7 @@ import reference
 import tiny_cifar
 import training
 from backup import Backup, read_log, trim_log
-from devices import set_up
+from devices import Devices, set_up
 from training import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -104,19 +104,31 @@ def quick(**changes: object) -> Settings:
     return Settings(**{"depth": 8, "epochs": 2, "batch_size": 80, "max_lr": 0.05, **changes})
 
 
-def test_ctrl_c_and_resume(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(self: Backup, model: keras.Model, path: Path) -> None:
-        raise KeyboardInterrupt
+def interrupt_at(epoch: int, patch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C when the backup of an epoch is about to be written."""
+    save_whole = Backup.save_whole
 
-    settings = quick()
+    def save(self: Backup, model: keras.Model, path: Path) -> None:
+        if path.name == f"epoch-{epoch:04d}.weights.h5":
+            raise KeyboardInterrupt
+        save_whole(self, model, path)
+
+    patch.setattr(Backup, "save_whole", save)
+
+
+def test_ctrl_c_and_resume(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = quick(epochs=4, validation_freq=2)
     with monkeypatch.context() as patch:
-        patch.setattr(Backup, "save_whole", interrupt)
+        interrupt_at(3, patch)
         with pytest.raises(KeyboardInterrupt):
             training.run(settings, tmp_path, data_dir=data_dir, verbose=0)
-    # The row of an epoch that was not backed up is dropped, not counted twice.
-    assert len(read_log(tmp_path / "log.csv")) == 1
+    # The row of an epoch that was not backed up is dropped, not counted twice. That epoch, the first
+    # after the restart, is not evaluated.
+    assert len(read_log(tmp_path / "log.csv")) == 3
     results = training.run(settings, tmp_path, data_dir=data_dir, verbose=0)
-    assert [row["epoch"] for row in results["history"]] == [0, 1]
+    assert [row["epoch"] for row in results["history"]] == [0, 1, 2, 3]
+    assert ["val_accuracy" in row for row in results["history"]] == [True, True, False, True]
+    assert results["test_accuracy"] == results["history"][3]["val_accuracy"]
 
 
 @pytest.mark.any_backend
@@ -164,18 +176,52 @@ def test_other_settings_in_the_folder_are_named(data_dir: Path, tmp_path: Path) 
         training.run(quick(), tmp_path, data_dir=data_dir)
 
 
-def test_results_are_not_overwritten_unasked(tmp_path: Path) -> None:
+def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     import train_cifar10
 
-    (tmp_path / "results.json").write_text("{}")
+    train_cifar10.claim(tmp_path, resume=False, overwrite=False)
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    for resume, overwrite in ((False, False), (True, False), (False, True)):
+        with pytest.raises(SystemExit, match="something else than a training"):
+            train_cifar10.claim(tmp_path, resume=resume, overwrite=overwrite)
+    training.write_json(tmp_path / "settings.json", vars(quick()))
     with pytest.raises(SystemExit, match=r"--resume .*--overwrite"):
         train_cifar10.claim(tmp_path, resume=False, overwrite=False)
-    # What is no training is not deleted, asked or not.
-    with pytest.raises(SystemExit):
-        train_cifar10.claim(tmp_path, resume=False, overwrite=True)
-    (tmp_path / "settings.json").write_text("{}")
+    train_cifar10.claim(tmp_path, resume=True, overwrite=False)
     train_cifar10.claim(tmp_path, resume=False, overwrite=True)
-    assert not tmp_path.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "settings.json"]
+
+
+def test_overwriting_deletes_a_training_once_another_can_begin(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    training.write_json(tmp_path / "settings.json", vars(quick()))
+    training.write_json(tmp_path / "results.json", {"test_accuracy": 0.5})
+    with pytest.raises(ValueError, match="depth=21"):
+        training.run(quick(depth=21), tmp_path, data_dir=data_dir, overwrite=True)
+    with pytest.raises(FileNotFoundError):
+        training.run(quick(), tmp_path, data_dir=tmp_path / "nowhere", overwrite=True)
+    assert training.read_json(tmp_path / "results.json") == {"test_accuracy": 0.5}
+    results = training.run(quick(epochs=1), tmp_path, data_dir=data_dir, overwrite=True, verbose=0)
+    assert training.read_json(tmp_path / "results.json") == results
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_what_cannot_be_shared_by_devices_is_named(data_dir: Path) -> None:
+    three = Devices(replicas=3, equal_shares=True)
+    with pytest.raises(ValueError, match=r"multiple of the 3 devices.*batch_size=80"):
+        training.prepare(quick(), three, data_dir)
+    with pytest.raises(ValueError, match="50 test images cannot be shared equally by 3"):
+        training.prepare(quick(batch_size=60), three, data_dir)
+    with pytest.raises(ValueError, match=r"input='tf\.data'"):
+        training.prepare(quick(batch_size=60, input="tf.data"), three, data_dir)
+
+
+def test_only_one_cycle_has_a_range_test(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"policy='cosine'.*max_lr=None"):
+        training.run(quick(policy="cosine", max_lr=None), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -222,3 +268,7 @@ def test_strategies_that_do_not_work_are_named_with_one_that_does() -> None:
         set_up(other)
     with pytest.raises(ValueError, match="--coordinator"):
         set_up("data_parallel" if on_jax else "mirrored", num_processes=2)
+    with pytest.raises(ValueError, match="--num-processes"):
+        set_up("none", coordinator="localhost:1")
+    with pytest.raises(ValueError, match="process_id=1"):
+        set_up("none", process_id=1)
