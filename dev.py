@@ -14,6 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+# Most tests compile one of a few small networks: JAX need not do that again for each.
+JAX_CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 EXAMPLES = ("quickstart", "train_cifar10", "reproduce")
 EXTRAS = {
     **dict.fromkeys(EXAMPLES, "tensorflow,examples"),
@@ -57,7 +63,7 @@ def main(arguments: list[str]) -> int:
     for backend, selected in (("tensorflow", ""), ("jax", "not any_backend")):
         print(f"Tests with KERAS_BACKEND={backend}", flush=True)
         pytest = (PYTHON, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "-m", selected)
-        status = run(*pytest, *rest, KERAS_BACKEND=backend)
+        status = run(*pytest, *rest, KERAS_BACKEND=backend, **JAX_CACHE)
         # 5: of the tests that were asked for, none is for this backend.
         failed |= status != 0 and not (status == 5 and rest)
     return int(failed)
