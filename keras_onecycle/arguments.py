@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 # What float32 holds: the smallest and the largest number with all its digits.
-_SMALLEST, _LARGEST = (float(end) for end in (np.finfo("f4").tiny, np.finfo("f4").max))
+_SMALLEST, LARGEST = (float(end) for end in (np.finfo("f4").tiny, np.finfo("f4").max))
 
 # Steps are counted in the integers of the backend, which have 32 bits.
 MAX_STEPS = 2**31 - 1
@@ -47,10 +47,10 @@ def check_float(
 def check_learning_rate(name: str, value: Any, *, zero: bool = False) -> float:
     """Returns `value` as a float above 0, or with `zero` from 0, that float32 can hold."""
     number = check_float(name, value, 0, open_low=not zero)
-    if number and not _SMALLEST <= number <= _LARGEST:
+    if number and not _SMALLEST <= number <= LARGEST:
         raise ValueError(
             f"`{name}` must be a number that float32 can hold, from {_SMALLEST:.2g} to "
-            f"{_LARGEST:.2g}. Received: {name}={value!r}"
+            f"{LARGEST:.2g}. Received: {name}={value!r}"
         )
     return number
 

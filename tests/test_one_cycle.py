@@ -253,8 +253,10 @@ BAD = [
     ("max_momentum", 1.5, ValueError),
     ("max_momentum", [0.9], TypeError),
     ("div_factor", 0, ValueError),
+    ("div_factor", 1e-300, ValueError),
     pytest.param("div_factor", 10**400, ValueError, id="div_factor-huge"),
     ("final_div_factor", -1, ValueError),
+    ("final_div_factor", 1e-300, ValueError),
     ("three_phase", "yes", TypeError),
 ]
 
