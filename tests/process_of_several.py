@@ -14,7 +14,7 @@ from keras_onecycle import OneCycle, data, lr_find
 
 
 def main(out: str, coordinator: str, count: int, number: int) -> None:
-    several = devices.set_up("data_parallel", coordinator, count, number)
+    several = devices.set_up("data_parallel", coordinator if count > 1 else None, count, number)
     assert several.replicas == count
     model = reference.build(keras.layers.BatchNormalization())
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
