@@ -284,6 +284,10 @@ def run(
         ValueError: If the folder belongs to other settings, or a file in it is torn.
     """
     devices = devices or Devices()
+    if settings.policy not in POLICIES:
+        raise ValueError(
+            f"`policy` must be one of {', '.join(POLICIES)}. Received: policy={settings.policy!r}"
+        )
     if settings.max_lr is None and settings.policy != "one_cycle":
         raise ValueError(
             f"`max_lr` must be given with policy={settings.policy!r}: only one cycle has a range test. "

@@ -222,6 +222,8 @@ def test_what_cannot_be_shared_by_devices_is_named(data_dir: Path) -> None:
 def test_only_one_cycle_has_a_range_test(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"policy='cosine'.*max_lr=None"):
         training.run(quick(policy="cosine", max_lr=None), tmp_path)
+    with pytest.raises(ValueError, match="one_cycle, cosine, piecewise, constant"):
+        training.run(quick(policy="multistep"), tmp_path)
 
 
 @pytest.mark.parametrize(
