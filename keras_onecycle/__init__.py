@@ -1,6 +1,6 @@
 """The 1cycle policy, cyclical momentum and the LR range test for Keras 3."""
 
-from keras_onecycle import data, models, suggestion
+from keras_onecycle import data, models, search, suggestion
 from keras_onecycle.hyperparameter_scheduler import HyperparameterScheduler
 from keras_onecycle.lr_finder import LRFinder
 from keras_onecycle.one_cycle import OneCycle
@@ -19,5 +19,6 @@ __all__ = [
     "data",
     "lr_find",
     "models",
+    "search",
     "suggestion",
 ]
