@@ -1,0 +1,30 @@
+"""The part of Keras's loss that weight decay as L2 adds to it."""
+
+import keras
+
+from keras_onecycle import backend
+
+
+def penalty(model: keras.Model) -> float:
+    """Returns what the regularizers of the model's weights add to its loss now.
+
+    Keras reports losses with it. It shrinks with the weights whether or not the model learns, so
+    losses under several weight decays compare only without it.
+
+    Example:
+
+    >>> l2 = keras.regularizers.L2(0.1)
+    >>> dense = keras.layers.Dense(2, kernel_initializer="ones", kernel_regularizer=l2)
+    >>> model = keras.Sequential([keras.Input((3,)), dense])
+    >>> round(keras_onecycle.search.penalty.penalty(model), 4)
+    0.6
+
+    Args:
+        model: A built `keras.Model`.
+
+    Returns:
+        A float: 0.0 for a model without regularizers.
+    """
+    backend.sync(model)
+    regularized = [v for v in model.trainable_variables if v.regularizer is not None]
+    return sum((float(keras.ops.convert_to_numpy(v.regularizer(v))) for v in regularized), 0.0)
