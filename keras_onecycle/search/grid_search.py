@@ -1,0 +1,369 @@
+"""A cross-validated search over weight decay, dropout and whatever else a model is built from."""
+
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from keras_onecycle.arguments import check_int, check_learning_rate
+from keras_onecycle.lr_finder import LRFinder
+from keras_onecycle.one_cycle import OneCycle
+from keras_onecycle.search.cross_validation import (
+    CrossValidation,
+    DivergedError,
+    Outcome,
+    check_parameters,
+    direction,
+)
+from keras_onecycle.search.extras import require
+from keras_onecycle.search.folds import Folds
+from keras_onecycle.search.search_result import SearchResult, Setting
+from keras_onecycle.search.shared_study import SharedStudy
+from keras_onecycle.suggestion import SuggestionMethod
+
+if TYPE_CHECKING:
+    import optuna
+
+_VALUES = (type(None), bool, int, float, str)
+
+
+def grid_search(
+    build: Callable[..., keras.Model],
+    grid: Mapping[str, Any],
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    folds: int = 5,
+    stratify: bool | None = None,
+    validation_data: Any = None,
+    monitor: str = "val_loss",
+    mode: str = "auto",
+    max_lr: float | None = None,
+    epochs: int = 10,
+    batch_size: int | None = 32,
+    seed: int = 0,
+    one_cycle: Mapping[str, Any] | None = None,
+    range_test: Mapping[str, Any] | None = None,
+    suggest: str | SuggestionMethod = "valley",
+    sampler: "str | optuna.samplers.BaseSampler" = "grid",
+    num_trials: int | None = None,
+    pruner: "optuna.pruners.BasePruner | None" = None,
+    storage: str | os.PathLike = "keras_onecycle_search.db",
+    study_name: str = "search",
+    heartbeat_interval: int = 30,
+    grace_period: int = 120,
+    verbose: str | int = "auto",
+    **fit_arguments: Any,
+) -> SearchResult:
+    """Trains every setting of a grid with one short cycle on each fold, and says which does best.
+
+    Large learning rates regularize, so weight decay and dropout should be less with one cycle than
+    without; how much less is what this search is for. What is done is kept in a database: the same
+    call goes on after an interruption, and a search that is finished is read. Several processes,
+    on several machines, that make the same call share the work; each setting is done once.
+
+    Example:
+
+    >>> x, y = np.random.rand(60, 4), np.arange(60) % 3
+    >>> def build(weight_decay, units):
+    ...     l2 = keras.regularizers.L2(weight_decay / 2)
+    ...     model = keras.Sequential([
+    ...         keras.Input((4,)),
+    ...         keras.layers.Dense(units, "relu", kernel_regularizer=l2),
+    ...         keras.layers.Dense(3),
+    ...     ])
+    ...     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    ...     model.compile(keras.optimizers.SGD(momentum=0.9), loss, metrics=["accuracy"])
+    ...     return model
+    >>> result = keras_onecycle.search.grid_search(
+    ...     build, {"weight_decay": [1e-3, 0.0], "units": [8]}, x, y,
+    ...     folds=2, epochs=1, max_lr=0.1, storage=getfixture("tmp_path") / "search.db", verbose=0,
+    ... )
+    >>> len(result.settings), sorted(result.best.params)
+    (2, ['units', 'weight_decay'])
+
+    Args:
+        build: Function of the parameters that returns a compiled `keras.Model`. Global seeds are set
+            before each call.
+        grid: Dict of lists of values (numbers, strings, booleans, `None`) by the name of the parameter:
+            an argument of `build`, or `batch_size`, `epochs`, or an argument of `OneCycle`. With a
+            `sampler`, also Optuna's distributions.
+        x: Array or nested arrays; what else `fit` takes, with `validation_data`; or a function that
+            returns training and validation data, each a dataset or a tuple of arrays, for the number
+            of a fold.
+        y: Targets. Defaults to `None`.
+        sample_weight: Weights of the samples. Defaults to `None`.
+        folds: Integer, at least 2: each sample is validated on in one of so many trainings. Defaults
+            to `5`.
+        stratify: Boolean, whether every fold has equal shares of the classes. Defaults to `None`: if
+            `y` is classes, as integers or one-hot.
+        validation_data: Tuple `(x, y)` or `(x, y, sample_weight)`, or a dataset: validates instead of
+            folds. Defaults to `None`.
+        monitor: String, `"val_loss"` or the name of a metric with `"val_"` before it, taken after the
+            last epoch. `"val_loss"` is without what regularizers add, which would always be
+            against weight decay. Defaults to `"val_loss"`.
+        mode: `"min"`, `"max"`, or `"auto"` to go by the name. Defaults to `"auto"`.
+        max_lr: Float above 0. Defaults to `None`: a range test for each setting suggests it, since the
+            best learning rate moves with weight decay.
+        epochs: Integer, at least 1: those of each training. Defaults to `10`.
+        batch_size: Integer, at least 1, for arrays. Defaults to `32`.
+        seed: Integer: of the folds, and fold `n` of each setting is trained with `seed + n`. Defaults
+            to `0`.
+        one_cycle: Dict of arguments of `OneCycle`. Defaults to `None`.
+        range_test: Dict of arguments of `lr_find`. Defaults to `None`.
+        suggest: What `RangeTestResult.suggest` takes. Defaults to `"valley"`.
+        sampler: `"grid"` for every combination, `"tpe"`, or one of Optuna's samplers. Defaults to
+            `"grid"`.
+        num_trials: Integer, at least 1: settings that a sampler draws. Only, and always, with one.
+        pruner: One of Optuna's pruners, asked after each epoch, for which each epoch is evaluated.
+            Defaults to `None`.
+        storage: Path of an SQLite file, or a URL such as `"postgresql://user@host/name"`. Defaults to
+            `"keras_onecycle_search.db"` in the working directory.
+        study_name: String, the name of the search in the storage. Defaults to `"search"`.
+        heartbeat_interval: Integer, at least 1: seconds between a worker's signs of life. Defaults to
+            `30`.
+        grace_period: Integer, at least 1: seconds without one after which another worker does again
+            what the first had. Defaults to `120`.
+        verbose: 0 for silence; 1, 2 or `"auto"` for a bar that counts settings. Defaults to `"auto"`.
+        **fit_arguments: What else `fit` takes.
+
+    Returns:
+        A `SearchResult`. A setting whose loss was no number is in it, as diverged.
+
+    Raises:
+        ImportError: If Optuna, scikit-learn or the driver of the database is not installed.
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the grid is empty, a parameter is unknown, the folds are too many or too few for
+            the data, or the storage cannot be reached or belongs to another search.
+
+    References:
+
+    - [Smith, 2018, sections 4.4 and 5](https://arxiv.org/abs/1803.09820)
+    """
+    settings, distributions = _settings(grid, sampler)
+    check_parameters(build, list(grid))
+    study_direction = direction(monitor, mode)
+    check_int("epochs", epochs)
+    if batch_size is not None:
+        check_int("batch_size", batch_size)
+    if max_lr is not None:
+        check_learning_rate("max_lr", max_lr)
+    check_int("heartbeat_interval", heartbeat_interval)
+    check_int("grace_period", grace_period, heartbeat_interval + 1)
+    _check_fit_arguments(fit_arguments)
+    # What these raise for wrong arguments is what they would raise for the user.
+    OneCycle(**{"max_lr": 1.0, **(one_cycle or {})})
+    LRFinder(**{k: v for k, v in (range_test or {}).items() if k in _parameters(LRFinder)})
+    if settings is None:
+        num_settings = check_int("num_trials", num_trials)
+    elif num_trials is not None:
+        raise ValueError(
+            "`num_trials` is for a sampler; a grid has as many settings as it has. "
+            f"Received: num_trials={num_trials!r}, sampler={sampler!r}"
+        )
+    else:
+        num_settings = len(settings)
+    data = Folds(
+        x,
+        y,
+        sample_weight,
+        folds=folds,
+        validation_data=validation_data,
+        stratify=stratify,
+        seed=seed,
+    )
+    validation = CrossValidation(
+        build=build,
+        folds=data,
+        monitor=monitor,
+        max_lr=max_lr,
+        epochs=epochs,
+        batch_size=batch_size,
+        seed=seed,
+        cycle=one_cycle or {},
+        range_test=range_test or {},
+        suggest=suggest,
+        fit_arguments=fit_arguments,
+    )
+    identity = {
+        "grid": {name: str(kind) for name, kind in distributions.items()},
+        "data": data.digest(),
+        "folds": data.number,
+        "stratify": stratify,
+        "monitor": monitor,
+        "mode": study_direction,
+        "max_lr": max_lr,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+        "one_cycle": _as_text(one_cycle),
+        "range_test": _as_text(range_test),
+        "suggest": _name(suggest),
+        "sampler": _name(sampler),
+        "num_trials": num_settings,
+        "pruner": _name(pruner),
+    }
+    study = SharedStudy(
+        storage,
+        study_name,
+        direction=study_direction,
+        identity=json.loads(json.dumps(identity)),
+        distributions=distributions,
+        settings=settings,
+        num_settings=num_settings,
+        sampler=_sampler(sampler),
+        pruner=pruner,
+        heartbeat_interval=heartbeat_interval,
+        grace_period=grace_period,
+    )
+    bar = keras.utils.Progbar(num_settings, verbose=int(bool(verbose)), unit_name="setting")
+    study.work(
+        partial(_evaluate, validation, pruner is not None),
+        lambda done: bar.update(done, finalize=done == num_settings),
+    )
+    return SearchResult(
+        [_setting(trial, list(grid)) for trial in study.finished()],
+        monitor,
+        study_direction,
+        partial(_train, validation),
+    )
+
+
+def _evaluate(
+    validation: CrossValidation, pruned: bool, trial: "optuna.Trial", params: dict[str, Any]
+) -> float:
+    """Trains a setting on each fold and writes what came out into the trial."""
+    optuna = require("optuna", "search")
+
+    def report(epochs: int, value: float) -> None:
+        trial.report(value, epochs)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    try:
+        outcome = validation.run(params, report if pruned else None)
+    except DivergedError as error:
+        message, outcome = error.args
+        _write(trial, outcome)
+        trial.set_user_attr("failure", f"diverged: {message}")
+        # Not failed, which would be run again.
+        raise optuna.TrialPruned(message) from error
+    _write(trial, outcome)
+    return sum(outcome.values) / len(outcome.values)
+
+
+def _write(trial: "optuna.Trial", outcome: Outcome) -> None:
+    # As strings: not every database has a NaN in its JSON.
+    trial.set_user_attr("values", [repr(value) for value in outcome.values])
+    trial.set_user_attr("max_lr", outcome.max_lr)
+
+
+def _setting(trial: "optuna.trial.FrozenTrial", names: Sequence[str]) -> Setting:
+    failure = trial.user_attrs.get("failure")
+    if trial.state.name == "PRUNED" and failure is None:
+        failure = "pruned"
+    return Setting(
+        params={name: trial.params[name] for name in names},
+        values=tuple(float(value) for value in trial.user_attrs.get("values", ())),
+        max_lr=trial.user_attrs.get("max_lr"),
+        failure=failure,
+    )
+
+
+def _train(
+    validation: CrossValidation, params: dict[str, Any], max_lr: float, data: tuple[Any, ...]
+) -> keras.Model:
+    data = data or validation.folds.whole()
+    if data is None:
+        raise ValueError(
+            "The search had a function instead of data. Pass the data to train on: "
+            "`result.refit(x, y)`. Received: no data"
+        )
+    return validation.train(params, max_lr, data, validation.seed)
+
+
+def _settings(
+    grid: Any, sampler: Any
+) -> tuple[list[dict[str, Any]] | None, dict[str, Any]]:
+    """Returns every setting, or None where a sampler draws them, and Optuna's distributions."""
+    if not isinstance(grid, Mapping) or not grid:
+        raise ValueError(
+            "`grid` must be a dict with a list of values for each parameter, and have at least one. "
+            f"Received: grid={grid!r}"
+        )
+    optuna = require("optuna", "search")
+    by_sampler = sampler != "grid"
+    if by_sampler and sampler != "tpe" and not isinstance(sampler, optuna.samplers.BaseSampler):
+        raise ValueError(
+            "`sampler` must be 'grid', 'tpe' or one of Optuna's samplers. "
+            f"Received: sampler={sampler!r}"
+        )
+    distributions = {}
+    for name, values in grid.items():
+        if isinstance(values, optuna.distributions.BaseDistribution) and by_sampler:
+            distributions[name] = values
+            continue
+        if isinstance(values, (str, bytes)) or not isinstance(values, Sequence) or not values:
+            wanted = "a list of at least one value" + (
+                " or one of Optuna's distributions" if by_sampler else ""
+            )
+            raise ValueError(
+                f"`grid` must have {wanted} for each parameter. Received: grid={{{name!r}: {values!r}}}"
+            )
+        for value in values:
+            if not isinstance(value, _VALUES):
+                raise TypeError(
+                    "The values of `grid` must be numbers, strings, booleans or None, which a database "
+                    f"keeps; let `build` make more of them. Received: grid={{{name!r}: {values!r}}}"
+                )
+        if len(set(values)) != len(values):
+            raise ValueError(
+                f"The values of `grid` must differ. Received: grid={{{name!r}: {values!r}}}"
+            )
+        distributions[name] = optuna.distributions.CategoricalDistribution(values)
+    if by_sampler:
+        return None, distributions
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())], (
+        distributions
+    )
+
+
+def _sampler(sampler: Any) -> Any:
+    optuna = require("optuna", "search")
+    if sampler == "grid":
+        # Every setting is enqueued; nothing is left to draw.
+        return optuna.samplers.RandomSampler()
+    # Unseeded: workers with one seed would draw the same.
+    return optuna.samplers.TPESampler() if sampler == "tpe" else sampler
+
+
+def _check_fit_arguments(fit_arguments: Mapping[str, Any]) -> None:
+    known = _parameters(keras.Model.fit)
+    for name, value in fit_arguments.items():
+        if name not in known:
+            raise TypeError(f"`fit` has no argument {name!r}. Received: {name}={value!r}")
+        if name in ("validation_split", "validation_freq", "initial_epoch"):
+            raise ValueError(
+                f"`{name}` is not for a search, which validates on `folds` or `validation_data` after "
+                f"the last epoch. Received: {name}={value!r}"
+            )
+
+
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def _as_text(arguments: Mapping[str, Any] | None) -> dict[str, str]:
+    return {name: repr(value) for name, value in sorted((arguments or {}).items())}
+
+
+def _name(part: Any) -> str | None:
+    if part is None or isinstance(part, str):
+        return part
+    return getattr(part, "__name__", type(part).__name__)
