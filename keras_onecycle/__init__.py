@@ -2,9 +2,8 @@
 
 from keras_onecycle import data, models, search, suggestion
 from keras_onecycle.hyperparameter_scheduler import HyperparameterScheduler
-from keras_onecycle.lr_finder import LRFinder
+from keras_onecycle.lr_finder import LRFinder, lr_find
 from keras_onecycle.one_cycle import OneCycle
-from keras_onecycle.range_test import lr_find
 from keras_onecycle.range_test_result import RangeTestResult
 from keras_onecycle.schedules import OneCycleSchedule
 from keras_onecycle.version import __version__
