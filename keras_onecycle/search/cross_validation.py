@@ -93,9 +93,7 @@ def check_parameters(build: Any, names: Sequence[str]) -> None:
 
 def _taken(build: Callable[..., Any]) -> tuple[set[str], bool]:
     parameters = inspect.signature(build).parameters.values()
-    named = {
-        p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    }
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     return named, any(p.kind is p.VAR_KEYWORD for p in parameters)
 
 
@@ -128,6 +126,7 @@ class CrossValidation:
     range_test: Mapping[str, Any]
     suggest: str | SuggestionMethod
     fit_arguments: Mapping[str, Any]
+    _checked: bool = False
 
     def run(self, params: Mapping[str, Any], report: Report | None = None) -> Outcome:
         """Trains on every fold.
@@ -142,6 +141,8 @@ class CrossValidation:
         Raises:
             DivergedError: If a loss is no number any more; what was seen until then is its argument.
         """
+        if not self._checked:
+            self._check_monitor(params)
         outcome = Outcome()
         max_lr = self._training(params).pop("max_lr", self.max_lr)
         for number, (train, validation) in enumerate(self.folds):
@@ -202,9 +203,7 @@ class CrossValidation:
 
     def evaluate(self, model: keras.Model, data: tuple[Any, ...]) -> float:
         """Returns the monitored value; a loss is that of the data alone, without regularizers."""
-        logs = model.evaluate(
-            *data[:2], verbose=0, return_dict=True, **self._of_arrays(data, {})
-        )
+        logs = model.evaluate(*data[:2], verbose=0, return_dict=True, **self._of_arrays(data, {}))
         name = self.monitor.removeprefix("val_")
         if name not in logs:
             raise ValueError(
@@ -213,15 +212,15 @@ class CrossValidation:
             )
         return float(logs[name]) - (penalty(model) if name == "loss" else 0.0)
 
-    def check_monitor(self, params: Mapping[str, Any]) -> None:
-        """Evaluates an untrained model on a batch, so that a wrong name is told before training."""
+    def _check_monitor(self, params: Mapping[str, Any]) -> None:
+        """Evaluates an untrained model on two samples, so that a wrong name is told before training."""
+        self._checked = True
         _, validation = self.folds.fold(0)
-        model = self.model(params, self.seed)
         if len(validation) > 1:
-            validation = keras.tree.map_structure(
+            few = keras.tree.map_structure(
                 lambda leaf: None if leaf is None else leaf[:2], validation
             )
-            self.evaluate(model, validation)
+            self.evaluate(self.model(params, self.seed), few)
 
     def _find_lr(self, params: Mapping[str, Any], train: tuple[Any, ...], seen: Outcome) -> float:
         model = self.model(params, self.seed)

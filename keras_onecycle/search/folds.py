@@ -75,7 +75,11 @@ class Folds:
         for leaf in keras.tree.flatten(self.data):
             if leaf is None:
                 continue
-            if not hasattr(leaf, "shape") or not hasattr(leaf, "__getitem__") or not len(leaf.shape):
+            if (
+                not hasattr(leaf, "shape")
+                or not hasattr(leaf, "__getitem__")
+                or not len(leaf.shape)
+            ):
                 raise TypeError(
                     "`x` must be arrays, to be split into folds, or a function `x(fold)` that returns "
                     "training and validation data; with `validation_data`, what `fit` takes. "

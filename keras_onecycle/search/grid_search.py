@@ -288,9 +288,7 @@ def _train(
     return validation.train(params, max_lr, data, validation.seed)
 
 
-def _settings(
-    grid: Any, sampler: Any
-) -> tuple[list[dict[str, Any]] | None, dict[str, Any]]:
+def _settings(grid: Any, sampler: Any) -> tuple[list[dict[str, Any]] | None, dict[str, Any]]:
     """Returns every setting, or None where a sampler draws them, and Optuna's distributions."""
     if not isinstance(grid, Mapping) or not grid:
         raise ValueError(

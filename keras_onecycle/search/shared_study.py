@@ -220,23 +220,26 @@ class SharedStudy:
         return bool(missing)
 
     def _do_one(self, evaluate: Evaluate) -> None:
-        returned = False
+        own_error: Exception | None = None
 
         def objective(trial: "optuna.Trial") -> float:
-            nonlocal returned
-            self._check_first(trial)
-            trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-            value = evaluate(trial, self._suggest(trial))
-            returned = True
-            return value
+            nonlocal own_error
+            try:
+                self._check_first(trial)
+                trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+                return evaluate(trial, self._suggest(trial))
+            except Exception as error:
+                own_error = error
+                raise
 
         try:
             with _quiet(self._optuna):
                 self._study.optimize(
                     objective, n_trials=1, catch=(_SurplusError,), gc_after_trial=True
                 )
-        except (ValueError, self._optuna.exceptions.UpdateFinishedTrialError):
-            if not returned:
+        except (ValueError, self._optuna.exceptions.UpdateFinishedTrialError) as error:
+            # Else it is Optuna's, which cannot write to a trial that was failed meanwhile.
+            if error is own_error:
                 raise
             warnings.warn(
                 f"This worker gave no sign of life for {self._grace_period} seconds, and its trial was "
@@ -280,12 +283,10 @@ class SharedStudy:
         # One that died before its first sign of life is never stale for Optuna.
         limit = datetime.now() - timedelta(seconds=2 * self._grace_period)
         for trial in trials:
-            if trial.state.name == "RUNNING" and "worker" not in trial.user_attrs:
-                if trial.datetime_start < limit:
-                    with contextlib.suppress(ValueError):  # It has ended meanwhile.
-                        self._study.tell(
-                            trial.number, state=self._optuna.trial.TrialState.FAIL
-                        )
+            begun = trial.state.name == "RUNNING" and "worker" not in trial.user_attrs
+            if begun and trial.datetime_start < limit:
+                with contextlib.suppress(ValueError):  # It has ended meanwhile.
+                    self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
         time.sleep(min(_PAUSE, self._grace_period / 2))
 
 

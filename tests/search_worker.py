@@ -1,0 +1,81 @@
+"""A worker of a search that tests share between processes.
+
+usage: python tests/search_worker.py STORAGE LOG WORKERS KILL
+
+It waits until so many WORKERS are there. Each setting that is begun is a line in the file LOG: the
+process and the setting. The process kills itself in the middle of a training of its KILL-th setting,
+unless that is 0.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import keras
+
+import reference
+from keras_onecycle.search import SearchResult, grid_search
+
+GRID = {"units": [2, 3, 4], "dropout": [0.0, 0.2]}
+
+
+class Kill(keras.callbacks.Callback):
+    """Kills the process as nothing can prevent, in the middle of an epoch."""
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if batch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def search(storage: str, log: Path, kill: int = 0) -> SearchResult:
+    x, y = reference.data(96)
+    trained: set[tuple] = set()
+    callbacks: list[keras.callbacks.Callback] = []
+
+    def build(units: int, dropout: float) -> keras.Model:
+        if (units, dropout) not in trained:
+            trained.add((units, dropout))
+            with log.open("a") as file:
+                file.write(f"{os.getpid()} {units} {dropout}\n")
+            if len(trained) == kill:
+                callbacks.append(Kill())
+        model = keras.Sequential(
+            [
+                keras.Input((4,)),
+                keras.layers.Dense(units, "tanh"),
+                keras.layers.Dropout(dropout),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile(keras.optimizers.SGD(momentum=0.9), "mse")
+        return model
+
+    return grid_search(
+        build,
+        GRID,
+        x,
+        y,
+        folds=2,
+        max_lr=0.1,
+        epochs=1,
+        batch_size=8,
+        storage=storage,
+        heartbeat_interval=1,
+        grace_period=4,
+        verbose=0,
+        callbacks=callbacks,
+    )
+
+
+def main(storage: str, log: str, workers: str, kill: str) -> None:
+    folder = Path(log).parent
+    (folder / f"ready-{os.getpid()}").touch()
+    while len(list(folder.glob("ready-*"))) < int(workers):
+        time.sleep(0.05)
+    search(storage, Path(log), int(kill))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
