@@ -3,6 +3,7 @@
 from keras_onecycle import data, models, search, suggestion
 from keras_onecycle.hyperparameter_scheduler import HyperparameterScheduler
 from keras_onecycle.lr_finder import LRFinder, lr_find
+from keras_onecycle.momentum_finder import momentum_find
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_test_result import RangeTestResult
 from keras_onecycle.schedules import OneCycleSchedule
@@ -18,6 +19,7 @@ __all__ = [
     "data",
     "lr_find",
     "models",
+    "momentum_find",
     "search",
     "suggestion",
 ]

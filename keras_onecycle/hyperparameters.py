@@ -111,16 +111,16 @@ def momentum_names(optimizer: keras.Optimizer) -> list[str]:
     names = [name for name in _MOMENTUM_NAMES if name in config]
     if not names:
         raise ValueError(
-            f"`{kind}` has no momentum to cycle. Pass `cycle_momentum=False` to cycle the learning "
-            "rate alone, or use an optimizer with momentum."
+            f"`{kind}` has no momentum to move. Use an optimizer with momentum, or move the learning "
+            "rate alone, as `OneCycle(..., cycle_momentum=False)` does."
         )
     for name in names:
         if not config[name]:
             # No slot variables exist for it: a momentum set later would do nothing.
             raise ValueError(
                 f"`{kind}` was created with `{name}={config[name]!r}` and keeps no velocities, so there "
-                f"is no momentum to cycle. Create it with `{kind}(..., {name}=0.9)`, or pass "
-                "`cycle_momentum=False` to cycle the learning rate alone."
+                f"is no momentum to move. Create it with `{kind}(..., {name}=0.9)`, or move the "
+                "learning rate alone, as `OneCycle(..., cycle_momentum=False)` does."
             )
     return names
 

@@ -41,7 +41,7 @@ def plot_steps(
 
 
 def plot_range_test(
-    lr: np.ndarray,
+    tested: np.ndarray,
     loss: np.ndarray,
     smoothed_loss: np.ndarray,
     *,
@@ -50,21 +50,24 @@ def plot_range_test(
     skip_end: int,
     suggestion: float | None = None,
     suggestion_label: str | None = None,
-    val_lr: np.ndarray | None = None,
+    val_tested: np.ndarray | None = None,
     val_loss: np.ndarray | None = None,
+    name: str = "learning rate",
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """Draws loss against learning rate, with the suggestion marked, into `ax` or a new figure."""
+    """Draws loss against what was tested, with the suggestion marked, into `ax` or a new figure."""
     if ax is None:
         import matplotlib.pyplot as plt
 
         _, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
-    shown = slice(skip_start, len(lr) - skip_end)
-    ax.plot(lr[shown], loss[shown], color="tab:blue", alpha=0.3, label="loss of each update")
-    ax.plot(lr[shown], smoothed_loss[shown], color="tab:blue", label="smoothed loss")
-    if val_lr is not None and val_loss is not None and len(val_lr):
-        inside = (val_lr >= lr[shown][0]) & (val_lr <= lr[shown][-1])
-        ax.plot(val_lr[inside], val_loss[inside], "o-", color="tab:green", label="validation loss")
+    shown = slice(skip_start, len(tested) - skip_end)
+    x = tested[shown]
+    ax.plot(x, loss[shown], color="tab:blue", alpha=0.3, label="loss of each update")
+    ax.plot(x, smoothed_loss[shown], color="tab:blue", label="smoothed loss")
+    if val_tested is not None and val_loss is not None and len(val_tested):
+        inside = (val_tested >= x.min()) & (val_tested <= x.max())
+        val_x, val_y = val_tested[inside], val_loss[inside]
+        ax.plot(val_x, val_y, "o-", color="tab:green", label="validation loss")
     if suggestion is not None:
         label = f"{suggestion_label}: {suggestion:.3g}"
         ax.axvline(suggestion, color="tab:red", linestyle="--", label=label)
@@ -76,7 +79,7 @@ def plot_range_test(
     if np.isfinite([low, high]).all() and low < high:
         margin = 0.05 * (high - low)
         ax.set_ylim(low - margin, high + margin)
-    ax.set_xlabel("learning rate")
+    ax.set_xlabel(name)
     ax.set_ylabel("loss")
     ax.grid(alpha=0.3)
     ax.legend()

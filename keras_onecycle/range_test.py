@@ -186,14 +186,18 @@ class RangeTest(Callback):
             )
         names = self._val_logs[0] if self._val_logs else {}
         validation = {name: np.array([seen[name] for seen in self._val_logs]) for name in names}
+        points, evaluated = slice(len(self._loss)), np.array(self._evaluated, dtype=int)
+        lr, momentum = self._values["learning_rate"], self._values.get("momentum")
         self.result = RangeTestResult(
-            lr=self._values["learning_rate"][: len(self._loss)],
+            lr=lr[points],
             loss=np.array(self._loss),
             smoothed_loss=np.array(self._smoothed),
             mode=self.mode,
-            val_lr=self._values["learning_rate"][np.array(self._evaluated, dtype=int)],
+            val_lr=lr[evaluated],
             val_loss=validation.pop("loss", np.empty(0)),
             val_metrics=validation,
+            momentum=None if momentum is None else momentum[points],
+            val_momentum=None if momentum is None else momentum[evaluated],
         )
         self.restore()
 

@@ -1,4 +1,4 @@
-"""What a range test saw: the curve, the learning rate it suggests, its picture and its file."""
+"""What a range test saw: the curve, the value that it suggests, its picture and its file."""
 
 import contextlib
 import json
@@ -13,7 +13,13 @@ import numpy as np
 from keras_onecycle import plotting
 from keras_onecycle.arguments import check_choice, check_int
 from keras_onecycle.schedules import RANGE_TEST_MODES
-from keras_onecycle.suggestion import METHODS, SuggestionMethod, check_curve
+from keras_onecycle.suggestion import (
+    METHODS,
+    MOMENTUM_METHODS,
+    SuggestionMethod,
+    check_curve,
+    check_momentum_curve,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +34,7 @@ def _no_points() -> np.ndarray:
 
 @dataclass(eq=False, repr=False)
 class RangeTestResult:
-    """The result of a range test, as `lr_find` returns it and `LRFinder.result` holds it.
+    """The result of a range test, as `lr_find` and `momentum_find` return it.
 
     Example:
 
@@ -44,12 +50,17 @@ class RangeTestResult:
         lr: Float array of shape `(points,)`: the learning rate of each update.
         loss: Float array of shape `(points,)`: its training loss, the mean over its batches.
         smoothed_loss: Float array of shape `(points,)`: the bias-corrected moving average of `loss`.
-        mode: `"exponential"` or `"linear"`, how the learning rate rose. Defaults to `"exponential"`.
+        mode: `"exponential"` or `"linear"`, how the learning rate rose (or momentum moved). Defaults
+            to `"exponential"`.
         val_lr: Float array of shape `(evaluations,)`: the learning rates after whose update the
             validation data was evaluated. Defaults to no points.
         val_loss: Float array of shape `(evaluations,)`. Defaults to no points.
         val_metrics: Dict of float arrays of shape `(evaluations,)`, by the metric's name. Defaults to
             no metrics.
+        momentum: Float array of shape `(points,)`: the momentum of each update of a momentum range
+            test, in which `lr` stays the same. Defaults to `None`: a range test of the learning rate.
+        val_momentum: Float array of shape `(evaluations,)`, for a momentum range test. Defaults to
+            `None`.
 
     Raises:
         TypeError: If `val_metrics` is no dict.
@@ -63,10 +74,22 @@ class RangeTestResult:
     val_lr: np.ndarray = field(default_factory=_no_points)
     val_loss: np.ndarray = field(default_factory=_no_points)
     val_metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
+    momentum: np.ndarray | None = None
+    val_momentum: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, RANGE_TEST_MODES)
-        for names in (("lr", "loss", "smoothed_loss"), ("val_lr", "val_loss")):
+        groups = [["lr", "loss", "smoothed_loss"], ["val_lr", "val_loss"]]
+        if self.momentum is not None:
+            self.val_momentum = _no_points() if self.val_momentum is None else self.val_momentum
+            groups[0].append("momentum")
+            groups[1].append("val_momentum")
+        elif self.val_momentum is not None:
+            raise ValueError(
+                "`val_momentum` is for a momentum range test, and needs `momentum`. Received: "
+                f"val_momentum={self.val_momentum!r}, momentum=None"
+            )
+        for names in groups:
             for name in names:
                 setattr(self, name, _as_floats(name, getattr(self, name)))
                 _check_shape(name, getattr(self, name), getattr(self, names[0]))
@@ -83,51 +106,85 @@ class RangeTestResult:
             _check_shape(f"val_metrics[{name!r}]", values, self.val_lr)
 
     def __repr__(self) -> str:
-        span = f", lr={self.lr[0]:.3g}..{self.lr[-1]:.3g}" if len(self.lr) else ""
+        span = ""
+        if len(self.lr):
+            span = f", {self._moved}={self._tested[0]:.3g}..{self._tested[-1]:.3g}"
+            span += "" if self.momentum is None else f", lr={self.lr[0]:.3g}"
         return f"RangeTestResult(points={len(self.lr)}{span}, mode={self.mode!r})"
 
-    def suggest(self, method: str | SuggestionMethod = "valley") -> float:
-        """Returns a learning rate read off the smoothed curve.
+    @property
+    def _moved(self) -> str:
+        return "lr" if self.momentum is None else "momentum"
 
-        As in fastai, the first tenth of the curve and its last five points are left out, and so is
-        all that follows a NaN.
+    @property
+    def _tested(self) -> np.ndarray:
+        return getattr(self, self._moved)
+
+    def suggest(self, method: str | SuggestionMethod = "auto") -> float:
+        """Returns a learning rate, or of a momentum range test a momentum, read off the smoothed curve.
+
+        As in fastai, the first tenth of a learning rate's curve and its last five points are left
+        out. Of a momentum's curve they are what counts, and stay. What follows a NaN is left out.
 
         Args:
             method: `"valley"` (half way down the longest descent), `"steep"` (the steepest descent),
                 `"minimum"` (a tenth of where the loss is lowest), `"slide"` (where the slope has
-                settled), or a function of two arrays, learning rates and losses, that returns a
-                float. Defaults to `"valley"`.
+                settled); for a momentum range test `"stable"` (the largest momentum before the loss
+                turns up); or a function of two arrays, learning rates or momenta and losses, that
+                returns a float. Defaults to `"auto"`: `"valley"`, or `"stable"`.
 
         Returns:
-            A float, for `OneCycle(max_lr=...)`.
+            A float, for `OneCycle(max_lr=...)` or for an optimizer's momentum.
 
         Raises:
             TypeError: If `method` is neither a string nor a function.
             ValueError: If there is no such method, there are too few points, the curve is flat,
-                never falls, or is all NaN; if the function returns no learning rate.
+                never falls, or is all NaN; if the function returns no learning rate or momentum.
 
         References:
 
         - [Smith, 2015, section 3.3](https://arxiv.org/abs/1506.01186)
+        - [Smith, 2018, section 4.3](https://arxiv.org/abs/1803.09820)
         """
-        if not callable(method):
-            method = METHODS[check_choice("method", method, tuple(METHODS))]
-        points = slice(len(self.lr) // 10, max(len(self.lr) - 5, 0))
-        lr, loss = self.lr[points], self.smoothed_loss[points]
-        finite = np.logical_and.accumulate(np.isfinite(loss))
-        kept = finite & (lr > 0)
-        check_curve(lr[kept], loss[kept])
-        suggested = method(lr[kept], loss[kept])
+        _, function = self._method("method", method)
+        tested, loss = self._tested, self.smoothed_loss
+        if self.momentum is None:
+            points = slice(len(tested) // 10, max(len(tested) - 5, 0))
+            tested, loss = tested[points], loss[points]
+        kept = np.logical_and.accumulate(np.isfinite(loss))
+        if self.momentum is None:
+            kept &= tested > 0
+        check = check_curve if self.momentum is None else check_momentum_curve
+        check(tested[kept], loss[kept])
+        suggested = function(tested[kept], loss[kept])
         try:
-            rate = float(suggested)
+            value = float(suggested)
         except (TypeError, ValueError):
-            rate = np.nan
-        if not (np.isfinite(rate) and rate > 0):
+            value = np.nan
+        if self.momentum is None:
+            wanted, found = "learning rate, a finite number above 0", 0 < value < np.inf
+        else:
+            wanted, found = "momentum, a number in [0, 1)", 0 <= value < 1
+        if not found:
             raise ValueError(
-                "`method` must return a learning rate, a finite number above 0. Received: "
+                f"`method` must return a {wanted}. Received: "
                 f"method={method!r}, which returned {suggested!r}"
             )
-        return rate
+        return value
+
+    def _method(self, name: str, method: str | SuggestionMethod) -> tuple[str, SuggestionMethod]:
+        """Returns a method by its name, with the name that a picture gives it."""
+        if callable(method):
+            return getattr(method, "__name__", "suggestion"), method
+        methods = METHODS if self.momentum is None else MOMENTUM_METHODS
+        if method in METHODS and methods is not METHODS:
+            raise ValueError(
+                f"`{name}` reads off a curve what is for a learning rate, and this is a test of momentum. "
+                f"Leave it out, or pass 'stable' or a function. Received: {name}={method!r}"
+            )
+        check_choice(name, method, (*methods, "auto"))
+        label = next(iter(methods)) if method == "auto" else method
+        return label, methods[label]
 
     def plot(
         self,
@@ -135,16 +192,16 @@ class RangeTestResult:
         *,
         skip_start: int = 0,
         skip_end: int = 0,
-        suggest: str | SuggestionMethod | None = "valley",
+        suggest: str | SuggestionMethod | None = "auto",
     ) -> "Axes":
-        """Draws the loss against the learning rate and marks the suggestion.
+        """Draws the loss against the learning rate, or the momentum, and marks the suggestion.
 
         Args:
             ax: Matplotlib Axes to draw into. Defaults to `None`: a new figure.
             skip_start: Integer, at least 0: points left out at the start. Defaults to `0`.
             skip_end: Integer, at least 0: points left out at the end. Defaults to `0`.
             suggest: What `suggest` takes, or `None` to mark nothing. A curve that allows no
-                suggestion is drawn without one. Defaults to `"valley"`.
+                suggestion is drawn without one. Defaults to `"auto"`.
 
         Returns:
             The Axes, with a log axis for an exponential test.
@@ -160,16 +217,14 @@ class RangeTestResult:
                 f"`skip_start` and `skip_end` leave none of the {len(self.lr)} points to draw. "
                 f"Received: skip_start={skip_start}, skip_end={skip_end}"
             )
-        suggestion = None
+        suggestion = label = None
         if suggest is not None:
-            if not callable(suggest):
-                check_choice("suggest", suggest, tuple(METHODS))
+            label, method = self._method("suggest", suggest)
             # The picture is what shows the user why there is none.
             with contextlib.suppress(ValueError):
-                suggestion = self.suggest(suggest)
-        label = suggest if isinstance(suggest, str) else getattr(suggest, "__name__", "suggestion")
+                suggestion = self.suggest(method)
         return plotting.plot_range_test(
-            self.lr,
+            self._tested,
             self.loss,
             self.smoothed_loss,
             mode=self.mode,
@@ -177,8 +232,9 @@ class RangeTestResult:
             skip_end=skip_end,
             suggestion=suggestion,
             suggestion_label=label,
-            val_lr=self.val_lr,
+            val_tested=self.val_lr if self.momentum is None else self.val_momentum,
             val_loss=self.val_loss,
+            name="learning rate" if self.momentum is None else "momentum",
             ax=ax,
         )
 
@@ -196,6 +252,8 @@ class RangeTestResult:
         content: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "mode": self.mode}
         content |= {name: _to_json(getattr(self, name)) for name in _ARRAYS}
         content["val_metrics"] = {name: _to_json(v) for name, v in self.val_metrics.items()}
+        if self.momentum is not None:
+            content |= {name: _to_json(getattr(self, name)) for name in _OF_MOMENTUM}
         partial = file.with_name(file.name + ".partial")
         partial.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
         partial.replace(file)
@@ -236,6 +294,7 @@ class RangeTestResult:
                 mode=content["mode"],
                 val_metrics={n: _from_json(v) for n, v in content["val_metrics"].items()},
                 **{name: _from_json(content[name]) for name in _ARRAYS},
+                **{name: _from_json(content[name]) for name in _OF_MOMENTUM if name in content},
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(
@@ -244,6 +303,8 @@ class RangeTestResult:
 
 
 _ARRAYS = [f.name for f in fields(RangeTestResult) if f.type is np.ndarray]
+# In the file of a momentum range test only.
+_OF_MOMENTUM = ("momentum", "val_momentum")
 
 
 def _as_floats(name: str, values: Any) -> np.ndarray:

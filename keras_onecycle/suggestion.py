@@ -1,7 +1,8 @@
-"""A range-test curve becomes a learning rate.
+"""A range-test curve becomes a learning rate, or a momentum.
 
 Each method is a plain function of the learning rates and the losses, arrays of equal length. They give
-what fastai's functions of the same names give. Put your own beside them: `result.suggest(my_function)`.
+what fastai's functions of the same names give; `stable`, for momenta, is the papers' rule. Put your own
+beside them: `result.suggest(my_function)`.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,11 @@ SuggestionMethod = Callable[[np.ndarray, np.ndarray], float]
 
 # A curve that varies by less, relative to itself, is float32 noise.
 _FLAT = 1e-6
+
+# A rise of the loss by less, relative to the range of the curve, is that of one batch after another.
+_RISE = 0.1
+
+_LEAST_POINTS = 5
 
 
 def valley(lr: np.ndarray, loss: np.ndarray) -> float:
@@ -117,6 +123,37 @@ def steep(lr: np.ndarray, loss: np.ndarray) -> float:
     return float(lr[np.argmin(np.diff(loss) / np.diff(np.log(lr)))])
 
 
+def stable(momentum: np.ndarray, loss: np.ndarray) -> float:
+    """Suggests the largest momentum before the loss turns up.
+
+    Of a test in which momentum rises that is where the loss is lowest: the last one tested, if the
+    loss fell to the end. Of one in which it falls, it is where the largest rise of the loss is over:
+    the first one tested, if the loss never rose by more than a tenth of all that it changed.
+
+    Example:
+
+    >>> momentum = np.array([0.7, 0.8, 0.9, 0.95, 0.99])
+    >>> keras_onecycle.suggestion.stable(momentum, np.array([3.0, 2.0, 1.0, 1.5, 9.0]))
+    0.9
+    >>> keras_onecycle.suggestion.stable(momentum[::-1], np.array([3.0, 4.0, 2.0, 1.0, 0.5]))
+    0.95
+
+    Args:
+        momentum: Float array of shape `(points,)`, ascending or descending.
+        loss: Float array of shape `(points,)`.
+
+    Returns:
+        A float, one of `momentum`.
+
+    References:
+
+    - [Smith, 2018, section 4.3](https://arxiv.org/abs/1803.09820)
+    """
+    if momentum[0] < momentum[-1]:
+        return float(momentum[np.argmin(loss)])
+    return float(momentum[_end_of_rise(loss)])
+
+
 METHODS: dict[str, SuggestionMethod] = {
     "valley": valley,
     "steep": steep,
@@ -124,16 +161,18 @@ METHODS: dict[str, SuggestionMethod] = {
     "slide": slide,
 }
 
+MOMENTUM_METHODS: dict[str, SuggestionMethod] = {"stable": stable}
+
 
 def check_curve(lr: np.ndarray, loss: np.ndarray) -> None:
     """Raises a `ValueError` where no learning rate can be read off the curve."""
-    if len(lr) < 5:
+    if len(lr) < _LEAST_POINTS:
         raise ValueError(
             "A suggestion needs at least 5 finite points, after the first tenth and the last 5 of the "
             f"test are left out. Received: {len(lr)} points. Run the test with more `num_steps`; if it "
             "diverged at once, with a lower `min_lr` or `max_lr`."
         )
-    if np.ptp(loss) <= _FLAT * np.abs(loss).max():
+    if _is_flat(loss):
         raise ValueError(
             "The loss is flat over the whole test, so no learning rate stands out. Run it up to a "
             f"higher `max_lr`. Received: losses from {loss.min():g} to {loss.max():g}"
@@ -143,3 +182,38 @@ def check_curve(lr: np.ndarray, loss: np.ndarray) -> None:
             "The loss never falls below where it starts, so no learning rate trains. Run the test "
             f"from a lower `min_lr`. Received: losses from {loss[0]:g} at lr={lr[0]:g}"
         )
+
+
+def check_momentum_curve(momentum: np.ndarray, loss: np.ndarray) -> None:
+    """Raises a `ValueError` where no momentum can be read off the curve."""
+    if len(momentum) < _LEAST_POINTS:
+        raise ValueError(
+            f"A suggestion needs at least 5 finite points. Received: {len(momentum)} points. Run the "
+            "test with more `num_steps`; if it diverged at once, with a lower `learning_rate`."
+        )
+    if _is_flat(loss):
+        raise ValueError(
+            "The loss is flat over the whole test, so no momentum stands out. Run it with a higher "
+            f"`learning_rate`. Received: losses from {loss.min():g} to {loss.max():g}"
+        )
+    if loss.min() >= loss[0]:
+        raise ValueError(
+            "The loss never falls below where it starts, so no momentum trains. Run the test with a "
+            f"lower `learning_rate`. Received: losses from {loss[0]:g} at momentum={momentum[0]:g}"
+        )
+    if momentum[0] > momentum[-1] and _end_of_rise(loss) == len(loss) - 1:
+        raise ValueError(
+            "The loss still rises where the test ends, so no momentum was small enough. Run the test "
+            "to a smaller `end_momentum` or with a lower `learning_rate`. Received: losses up to "
+            f"{loss[-1]:g} at momentum={momentum[-1]:g}"
+        )
+
+
+def _end_of_rise(loss: np.ndarray) -> int:
+    rise = loss - np.minimum.accumulate(loss)
+    top = int(np.argmax(rise))
+    return top if rise[top] > _RISE * np.ptp(loss) else 0
+
+
+def _is_flat(loss: np.ndarray) -> bool:
+    return np.ptp(loss) <= _FLAT * np.abs(loss).max()
