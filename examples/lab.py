@@ -23,6 +23,7 @@ class Preset:
 
     Args:
         base: Settings of one cycle, which every figure changes a few of.
+        cycle_epochs: Epochs of one cycle in figure 1, ascending, from those of `base`.
         baseline_epochs: Epochs of the piecewise-constant trainings, ascending; their rate is chosen
             with the middle one.
         grid: Learning rates to choose from; extended while the best stands at an end.
@@ -33,6 +34,7 @@ class Preset:
     """
 
     base: Settings
+    cycle_epochs: tuple[int, ...]
     baseline_epochs: tuple[int, ...]
     grid: tuple[float, ...] = (0.1, 0.3, 1.0)
     tuning_seed: int = 100
@@ -46,7 +48,7 @@ class Preset:
 
 
 PRESETS = {
-    # Two cores: 780 updates of 128 images for one cycle.
+    # Two cores: 780 updates of 128 images for the shortest cycle.
     "cpu": Preset(
         Settings(
             depth=8,
@@ -55,13 +57,17 @@ PRESETS = {
             batch_size=128,
             validation_freq=2,
         ),
+        cycle_epochs=(10, 20, 40),
         baseline_epochs=(10, 20, 40),
+        # As many as train the network before the rate is large.
+        long_range_test=3_000,
         subsets=(2_500, 5_000, 10_000),
         depths=(8, 14, 20),
     ),
     # The paper's scale, at the batch size that fastai published for.
     "accelerator": Preset(
         Settings(depth=56, epochs=50, batch_size=512),
+        cycle_epochs=(50, 70, 95),
         baseline_epochs=(50, 100, 200, 400),
     ),
 }

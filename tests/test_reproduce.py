@@ -20,6 +20,7 @@ pytestmark = pytest.mark.any_backend
 
 PRESET = Preset(
     Settings(depth=8, num_train=1000, epochs=2, batch_size=100, validation_freq=2),
+    cycle_epochs=(2, 4),
     baseline_epochs=(2, 4, 8),
     batch_sizes=(100, 200),
     weight_decays=(1e-3, 0.0),
@@ -143,6 +144,17 @@ def test_updates_needed(reached: list, wanted: float, updates: float) -> None:
     assert figures.updates_needed([100, 200, 400], reached, wanted) == pytest.approx(updates)
 
 
+def test_factor() -> None:
+    def runs(updates: int, *reached: float) -> list[dict]:
+        return [{"updates": updates, "test_accuracy": value / 100} for value in reached]
+
+    piecewise = [runs(100, 70, 72), runs(200, 80, 82)]
+    assert figures.factor(runs(50, 74, 76), piecewise) == "2.6 ± 0.3 (2 seeds)"
+    assert figures.factor(runs(50, 81, 81), piecewise) == "never, 3.7"
+    assert figures.factor(runs(50, 90, 90), piecewise) == "more than 4.0 (never reached)"
+    assert figures.factor(runs(50, 60, 60), piecewise) == "at most 2.0 ± 0.0 (2 seeds)"
+
+
 def test_all_figures_and_the_document(trained: list, tmp_path: Path) -> None:
     command = ["all", "--out", str(tmp_path)]
     assert reproduce.main(command) == 0
@@ -153,9 +165,12 @@ def test_all_figures_and_the_document(trained: list, tmp_path: Path) -> None:
         assert f"examples/reproduce.py {name}" in text
         assert f"super-convergence/cpu/{name}.png" in text
         assert figure.published in text
-    # By the formula, piecewise needs the accuracy that one cycle has after 20 updates at
-    # log2(epochs / 2) = 0: as many.
-    assert "needs at most 1.0 ± 0.0 (3 seeds) times the updates" in text
+    # By the formula both reach as much with as many updates, and a seed is worth 0.1%: from one
+    # length to the next, that is 2%.
+    assert "| one cycle | 1 | 20 | 70.10 ± 0.10 (3 seeds) | at most 1.0 ± 0.0 (3 seeds) |" in text
+    factors = np.array([2**0.05, 1, 2**-0.05])
+    told = f"{factors.mean():.1f} ± {factors.std(ddof=1):.1f} (3 seeds)"
+    assert f"| one cycle | 1 | 40 | 72.10 ± 0.10 (3 seeds) | {told} |" in text
     number = len(trained)
     assert reproduce.main([*command, "--redraw"]) == 0
     assert len(trained) == number
