@@ -560,3 +560,29 @@ def test_any_float_can_follow_a_schedule() -> None:
 
     with pytest.raises(ValueError, match="`AdamW` has no number `rho`"):
         model.fit(x, y, verbose=0, callbacks=[Unknown()])
+
+
+def test_weight_decay_beside_learning_rate_and_momentum() -> None:
+    class WithWeightDecay(OneCycle):
+        def schedules(self, total_steps: int) -> dict:
+            def weight_decay(step: Any) -> Any:
+                return 0.5 * (1 - keras.ops.cast(step, "float32") / total_steps)
+
+            return {**super().schedules(total_steps), "weight_decay": weight_decay}
+
+    x, y = reference.data(64)
+    model, other = reference.build(), reference.build()
+    model.compile(keras.optimizers.AdamW(weight_decay=0.1), loss="mse", steps_per_execution=4)
+    policy = WithWeightDecay(0.03)
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[policy])
+
+    def set_floats(optimizer: keras.Optimizer, update: int) -> None:
+        rate, momentum = reference.one_cycle(update, 8, max_lr=0.03)
+        optimizer.learning_rate, optimizer.beta_1 = rate, momentum
+        optimizer.weight_decay = 0.5 * (1 - update / 8)
+
+    plain = keras.optimizers.AdamW(weight_decay=0.1)
+    reference.train_eagerly(other, plain, reference.split(x, y, 8), set_floats)
+    reference.assert_same_weights(model, other)
+    assert set(policy.history) == {"learning_rate", "momentum", "weight_decay"}
+    assert model.optimizer.weight_decay == 0.1
