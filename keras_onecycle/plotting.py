@@ -84,3 +84,35 @@ def plot_range_test(
     ax.grid(alpha=0.3)
     ax.legend()
     return ax
+
+
+def plot_curves(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    points: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    title: str,
+    log: bool,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draws losses against the learning rate, and dots in the color of their curve."""
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    for label, (lr, loss) in curves.items():
+        (line,) = ax.plot(lr, loss, label=label)
+        ax.plot(*points[label], "o", color=line.get_color(), markersize=3)
+    if log:
+        ax.set_xscale("log")
+    # A curve that diverges leaves at the top: where the others start is what one looks at.
+    losses = [loss[np.isfinite(loss)] for _, loss in curves.values()]
+    low = min((loss.min() for loss in losses if len(loss)), default=0.0)
+    high = max((loss[0] for loss in losses if len(loss)), default=0.0)
+    if low < high:
+        margin = 0.1 * (high - low)
+        ax.set_ylim(low - margin, high + margin)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("smoothed loss without penalty")
+    ax.grid(alpha=0.3)
+    ax.legend(title=title)
+    return ax

@@ -1,17 +1,16 @@
 """What a range test saw: the curve, the value that it suggests, its picture and its file."""
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from keras_onecycle import plotting
+from keras_onecycle import plotting, result_file
 from keras_onecycle.arguments import check_choice, check_int
+from keras_onecycle.result_file import from_json, to_json
 from keras_onecycle.schedules import RANGE_TEST_MODES
 from keras_onecycle.suggestion import (
     METHODS,
@@ -23,9 +22,6 @@ from keras_onecycle.suggestion import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_FORMAT = "keras_onecycle.RangeTestResult"
-_VERSION = 1
 
 
 def _no_points() -> np.ndarray:
@@ -248,15 +244,7 @@ class RangeTestResult:
             TypeError: If `path` is no path.
             ValueError: If it is that of a directory.
         """
-        file = _check_path(path)
-        content: dict[str, Any] = {"format": _FORMAT, "version": _VERSION, "mode": self.mode}
-        content |= {name: _to_json(getattr(self, name)) for name in _ARRAYS}
-        content["val_metrics"] = {name: _to_json(v) for name, v in self.val_metrics.items()}
-        if self.momentum is not None:
-            content |= {name: _to_json(getattr(self, name)) for name in _OF_MOMENTUM}
-        partial = file.with_name(file.name + ".partial")
-        partial.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
-        partial.replace(file)
+        result_file.write(path, "RangeTestResult", self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -272,34 +260,22 @@ class RangeTestResult:
             TypeError: If `path` is no path.
             ValueError: If the file is torn, or holds something else; if it is a directory.
         """
-        file = _check_path(path)
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(
-                "The file is no JSON that can be read; it may be torn. Run the range test again. "
-                f"Received: path={path!r}"
-            ) from error
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
-            raise ValueError(
-                f"The file holds no range test: its `format` should be {_FORMAT!r}. Received: path={path!r}"
-            )
-        if content.get("version") != _VERSION:
-            raise ValueError(
-                f"The file is of another version of the format than {_VERSION}. "
-                f"Received: version={content.get('version')!r}, path={path!r}"
-            )
-        try:
-            return cls(
-                mode=content["mode"],
-                val_metrics={n: _from_json(v) for n, v in content["val_metrics"].items()},
-                **{name: _from_json(content[name]) for name in _ARRAYS},
-                **{name: _from_json(content[name]) for name in _OF_MOMENTUM if name in content},
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise ValueError(
-                f"The range test in the file is not whole: {error!r}. Received: path={path!r}"
-            ) from error
+        return result_file.read(path, "RangeTestResult", cls.from_dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the result as JSON can hold it, NaN and infinity as strings."""
+        names = _ARRAYS if self.momentum is None else [*_ARRAYS, *_OF_MOMENTUM]
+        arrays = {name: to_json(getattr(self, name)) for name in names}
+        metrics = {name: to_json(values) for name, values in self.val_metrics.items()}
+        return {"mode": self.mode, **arrays, "val_metrics": metrics}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Returns the result that `to_dict` was called on."""
+        names = [*_ARRAYS, *(name for name in _OF_MOMENTUM if name in content)]
+        metrics = {name: from_json(values) for name, values in content["val_metrics"].items()}
+        arrays = {name: from_json(content[name]) for name in names}
+        return cls(mode=content["mode"], val_metrics=metrics, **arrays)
 
 
 _ARRAYS = [f.name for f in fields(RangeTestResult) if f.type is np.ndarray]
@@ -316,30 +292,9 @@ def _as_floats(name: str, values: Any) -> np.ndarray:
         ) from error
 
 
-def _check_path(path: Any) -> Path:
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
-            f"`path` must be a string or a path. Received: path={path!r} of type {type(path).__name__}"
-        )
-    if Path(path).is_dir():
-        raise ValueError(f"`path` must be that of a file. Received: path={path!r}, a directory")
-    return Path(path)
-
-
 def _check_shape(name: str, values: np.ndarray, reference: np.ndarray) -> None:
     if values.ndim != 1 or values.shape != reference.shape:
         raise ValueError(
             f"`{name}` must be one-dimensional and as long as the learning rates it belongs to. "
             f"Received: shape {values.shape} beside {reference.shape}"
         )
-
-
-def _to_json(values: np.ndarray) -> list[float | str]:
-    # JSON has no NaN and no infinity; Python reads these strings back.
-    return [value if np.isfinite(value) else str(value) for value in values.tolist()]
-
-
-def _from_json(values: list[float | str]) -> np.ndarray:
-    if not isinstance(values, list):
-        raise TypeError(f"{values!r} is no list of numbers")
-    return np.array([float(value) for value in values])
