@@ -1,6 +1,6 @@
 """Sets up an environment in `.venv` and runs something in it; needs nothing but Python 3.11 or newer.
 
-usage: python3 dev.py EXAMPLE [ARGUMENT ...]        quickstart, train_cifar10 or reproduce, in examples/
+usage: python3 dev.py EXAMPLE [ARGUMENT ...]        quickstart, train_cifar10, reproduce or recipe
        python3 dev.py test [PYTEST_ARGUMENT ...]    the tests, on TensorFlow and then on JAX
        python3 dev.py lint                          ruff: rules and format
 """
@@ -20,7 +20,7 @@ JAX_CACHE = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
-EXAMPLES = ("quickstart", "train_cifar10", "reproduce")
+EXAMPLES = ("quickstart", "train_cifar10", "reproduce", "recipe")
 EXTRAS = {
     **dict.fromkeys(EXAMPLES, "tensorflow,examples"),
     "test": "tensorflow,jax,test",

@@ -1,0 +1,71 @@
+"""The recipe goes from end to end, says what each step gave, and goes on where it was."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import recipe
+
+pytestmark = pytest.mark.any_backend
+
+
+def task() -> recipe.Task:
+    rng = np.random.default_rng(0)
+    y = np.arange(128) % 4
+    x = (rng.normal(size=(128, 6)) + 2 * np.eye(4, 6)[y]).astype("float32")
+
+    def network(weight_decay: float, dropout: float) -> keras.Model:
+        l2 = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
+        return keras.Sequential(
+            [
+                keras.Input((6,)),
+                keras.layers.Dense(8, "tanh", kernel_regularizer=l2),
+                keras.layers.Dropout(dropout),
+                keras.layers.Dense(4, kernel_regularizer=l2),
+            ]
+        )
+
+    return recipe.Task(
+        (x, y), (x, y), network, epochs=1, weight_decays=(1e-3, 0.0), dropouts=(0.0,)
+    )
+
+
+def test_from_end_to_end(tmp_path: Path) -> None:
+    recipe.run(task(), seeds=2, folds=2, memory_limit=None, out=tmp_path)
+    table = (tmp_path / "recipe.md").read_text()
+    for step in (
+        "batch size",
+        "range test",
+        "weight decay, by range tests",
+        "weight decay and dropout, by search",
+        "momentum",
+        "trained: default",
+        "trained: recipe",
+    ):
+        assert f"| {step}" in table
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {len(values) for values in results["test_accuracy"].values()} == {2}
+    assert 1e-6 < results["settings"]["recipe"]["max_lr"] < 10
+    assert (tmp_path / "recipe.png").stat().st_size > 10_000
+
+    def trials() -> int:
+        with sqlite3.connect(tmp_path / "search.db") as database:
+            return database.execute("SELECT COUNT(*) FROM trials").fetchone()[0]
+
+    before = trials()
+    recipe.run(task(), seeds=1, folds=2, memory_limit=None, out=tmp_path)
+    assert trials() == before
+
+
+def test_bad_options_are_named(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    for option in ("--seeds", "--epochs", "--num-train"):
+        with pytest.raises(SystemExit):
+            recipe.main([option, "0"])
+        assert option in capsys.readouterr().err
+    folder = ["--out", str(tmp_path), "--data-dir", str(tmp_path / "none")]
+    assert recipe.main(["--dataset", "cifar10", *folder]) == 2
+    assert "error: " in capsys.readouterr().err
