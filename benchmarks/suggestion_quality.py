@@ -1,0 +1,410 @@
+"""How good the learning rates are that a range test suggests: what each method loses to a grid search.
+
+usage: python benchmarks/suggestion_quality.py [--out FILE.json] [--resume] [--tasks NAME ...]
+                                               [--seeds N] [--small]
+
+On four sets (scikit-learn's digits, breast_cancer and wine, standardised, and 2,000 images of CIFAR-10),
+with SGD (momentum 0.9) and with Adam, for each seed:
+
+1. `lr_find` with the package's defaults, and what each method suggests;
+2. one cycle (`OneCycle`, defaults, about 300 updates) at each of those, at two that need no range test,
+   and at each learning rate of a grid by half decades.
+
+A seed is one split of the data (of CIFAR-10 there is one), one draw of the weights and one order of the
+batches; everything within it starts from the same. *Regret* is the final validation accuracy at the best
+learning rate of the grid, less that at the suggested one, in percentage points, paired by the seed. The
+best of the grid is the one with the highest mean over the seeds (among equals: the lowest loss), so a
+regret below 0 is possible. The loss is compared too, each capped at that of guessing, since accuracy
+saturates and diverged losses would outweigh everything. Where a method gives no suggestion, that is
+counted, and left out of its means.
+
+CIFAR-10 is read as `keras_onecycle.data.load_arrays` does: name its folder in TFDS_DATA_DIR. All that was
+trained is kept in FILE.json as it goes; with `--resume` the same command goes on after it was killed.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import rounds
+from sklearn import datasets
+from sklearn.model_selection import train_test_split
+
+from keras_onecycle import OneCycle, RangeTestResult, data, lr_find
+from keras_onecycle.suggestion import METHODS, minimum, valley
+
+Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+DEFAULT = "valley"
+CANDIDATE = "between"
+# The sets that the candidate was made on; what it is worth is seen on the others.
+MADE_ON = ("digits", "breast_cancer")
+
+# Without a range test: what Keras takes where no learning rate is given, and what is usual.
+NO_TEST = {
+    "Keras's default rate": {"SGD": 0.01, "Adam": 0.001},
+    "0.1 (SGD), 0.01 (Adam)": {"SGD": 0.1, "Adam": 0.01},
+}
+CONTESTANTS = (*METHODS, CANDIDATE, *NO_TEST)
+
+
+def between(lr: np.ndarray, loss: np.ndarray) -> float:
+    """Suggests the geometric mean of `valley`, which errs to the low side, and `minimum`."""
+    return math.sqrt(valley(lr, loss) * minimum(lr, loss))
+
+
+def scikit(load: Callable[..., Any], seed: int) -> Split:
+    """Returns half of one of scikit-learn's sets to train on and half to validate, standardised."""
+    x, y = load(return_X_y=True)
+    x, val_x, y, val_y = train_test_split(x, y, test_size=0.5, stratify=y, random_state=seed)
+    # The corners of the digits are always white.
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    std[std == 0] = 1
+    x, val_x = (((part - mean) / std).astype("float32") for part in (x, val_x))
+    return (x, y), (val_x, val_y)
+
+
+@cache
+def cifar() -> Split:
+    """Returns 2,000 images of CIFAR-10 to train on and 2,000 to validate."""
+    (x, y), (val_x, val_y) = data.load_arrays("cifar10", num_train=2000)
+    normal = data.standardization("cifar10")
+    x, val_x = (np.asarray(normal(part)) for part in (x, val_x[:2000]))
+    return (x, y), (val_x, val_y[:2000])
+
+
+def mlp(hidden: Sequence[int]) -> list[keras.layers.Layer]:
+    """Returns hidden layers."""
+    return [keras.layers.Dense(units, "relu") for units in hidden]
+
+
+def convolutions() -> list[keras.layers.Layer]:
+    """Returns three convolutions with batch normalization, each at half the resolution."""
+    layers: list[keras.layers.Layer] = []
+    for filters in (16, 32, 64):
+        layers += [
+            keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.ReLU(),
+        ]
+    return [*layers, keras.layers.GlobalAveragePooling2D()]
+
+
+@dataclass
+class Task:
+    """A set, a network for it, and how long it is trained."""
+
+    load: Callable[[int], Split]
+    hidden: Callable[[], list[keras.layers.Layer]]
+    classes: int
+    batch_size: int
+    epochs: int
+
+
+TASKS = {
+    "digits": Task(lambda seed: scikit(datasets.load_digits, seed), lambda: mlp([64]), 10, 32, 10),
+    "breast_cancer": Task(
+        lambda seed: scikit(datasets.load_breast_cancer, seed), lambda: mlp([32, 32]), 2, 16, 16
+    ),
+    "wine": Task(lambda seed: scikit(datasets.load_wine, seed), lambda: mlp([32]), 3, 8, 25),
+    "cifar10 (2,000)": Task(lambda seed: cifar(), convolutions, 10, 64, 10),
+}
+OPTIMIZERS: dict[str, Callable[[], keras.Optimizer]] = {
+    "SGD": lambda: keras.optimizers.SGD(momentum=0.9),
+    "Adam": keras.optimizers.Adam,
+}
+GRID = {
+    "SGD": [10 ** (k / 2) for k in range(-6, 3)],
+    "Adam": [10 ** (k / 2) for k in range(-8, 1)],
+}
+
+
+def compiled(task: Task, optimizer: str, seed: int) -> keras.Model:
+    """Returns the network with weights drawn by the seed; the order of the batches starts from it too."""
+    # Hundreds of models in one process would else take gigabytes.
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    (x, _), _ = task.load(seed)
+    model = keras.Sequential(
+        [keras.Input(x.shape[1:]), *task.hidden(), keras.layers.Dense(task.classes)]
+    )
+    model.compile(
+        OPTIMIZERS[optimizer](),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        # Compiling with XLA takes longer than these trainings; JAX does nothing without.
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    return model
+
+
+def range_test(task: Task, optimizer: str, seed: int) -> dict[str, list[float]]:
+    """Returns the curve of `lr_find` with its defaults."""
+    (x, y), _ = task.load(seed)
+    model = compiled(task, optimizer, seed)
+    result = lr_find(model, x, y, batch_size=task.batch_size, verbose=0)
+    return {
+        name: [float(f"{value:.5g}") for value in getattr(result, name)]
+        for name in ("lr", "loss", "smoothed_loss")
+    }
+
+
+def train(task: Task, optimizer: str, seed: int, max_lr: float) -> dict[str, float]:
+    """Trains one cycle; returns the final validation accuracy and loss, capped at that of guessing."""
+    (x, y), (val_x, val_y) = task.load(seed)
+    model = compiled(task, optimizer, seed)
+    cycle = OneCycle(max_lr=max_lr)
+    model.fit(x, y, batch_size=task.batch_size, epochs=task.epochs, verbose=0, callbacks=[cycle])
+    loss, accuracy = model.evaluate(val_x, val_y, batch_size=len(val_x), verbose=0)
+    guessing = math.log(task.classes)
+    loss = min(loss, guessing) if math.isfinite(loss) else guessing
+    return {"accuracy": round(accuracy, 6), "loss": round(loss, 6)}
+
+
+def suggestions(curve: dict[str, list[float]], optimizer: str) -> dict[str, float | None]:
+    """Returns each contestant's learning rate, `None` where a method refuses the curve."""
+    suggested: dict[str, float | None] = {}
+    result = RangeTestResult(**{name: np.array(values) for name, values in curve.items()})
+    for name, method in [*((name, name) for name in METHODS), (CANDIDATE, between)]:
+        try:
+            suggested[name] = result.suggest(method)
+        except ValueError:
+            suggested[name] = None
+    return suggested | {name: rates[optimizer] for name, rates in NO_TEST.items()}
+
+
+def key(rate: float) -> str:
+    """Returns the learning rate as the results are filed by."""
+    return f"{rate:.4g}"
+
+
+class Store:
+    """What was measured so far, in a file that is whole at any time."""
+
+    def __init__(self, path: Path | None, settings: dict[str, Any], resume: bool) -> None:
+        self.path = path
+        self.content: dict[str, Any] = {"settings": settings, "curves": {}, "trainings": {}}
+        if path is not None and path.exists():
+            if not resume:
+                sys.exit(f"{path} is there already. --resume goes on with it.")
+            self.content = json.loads(path.read_text(encoding="utf-8"))
+            if self.content["settings"] != settings:
+                sys.exit(f"{path} was made with other settings: {self.content['settings']}")
+
+    def get(self, part: str, name: str, measure: Callable[..., Any], *arguments: Any) -> Any:
+        """Returns what is filed under a name; measures and files it where there is nothing."""
+        filed = self.content[part]
+        if name not in filed:
+            filed[name] = measure(*arguments)
+            if self.path is not None:
+                partial = self.path.with_name(self.path.name + ".partial")
+                partial.parent.mkdir(parents=True, exist_ok=True)
+                partial.write_text(json.dumps(self.content), encoding="utf-8")
+                partial.replace(self.path)
+        return filed[name]
+
+
+@dataclass
+class Cell:
+    """A set with an optimizer: learning rates, and accuracies and losses by seed and learning rate."""
+
+    grid: list[float]
+    of_grid: np.ndarray  # (seeds, rates, 2), accuracy in percent and loss
+    suggested: dict[str, np.ndarray]  # of each method (seeds,), NaN where there is none
+    of_method: dict[str, np.ndarray]  # of each method (seeds, 2)
+
+    @property
+    def best(self) -> int:
+        """The place in the grid of the best accuracy, and among equals of the lowest loss."""
+        accuracy, loss = self.of_grid.mean(axis=0).T
+        return int(np.lexsort((loss, -accuracy))[0])
+
+    def regret(self, method: str) -> np.ndarray:
+        """Returns accuracy and loss lost by each seed, (seeds, 2), both above 0 where it is worse."""
+        lost = self.of_grid[:, self.best] - self.of_method[method]
+        return lost * [1, -1]
+
+
+def measure(store: Store, task_name: str, optimizer: str, seeds: int, grid: list[float]) -> Cell:
+    """Measures what is not in the store yet; returns all of a set with an optimizer."""
+    task = TASKS[task_name]
+
+    def at(seed: int, rate: float | None) -> list[float]:
+        if rate is None:
+            return [math.nan, math.nan]
+        name = f"{task_name}/{optimizer}/{seed}/{key(rate)}"
+        found = store.get("trainings", name, train, task, optimizer, seed, float(key(rate)))
+        return [100 * found["accuracy"], found["loss"]]
+
+    suggested, of_grid, of_method = [], [], []
+    for seed in range(seeds):
+        name = f"{task_name}/{optimizer}/{seed}"
+        curve = store.get("curves", name, range_test, task, optimizer, seed)
+        suggested.append(suggestions(curve, optimizer))
+        of_grid.append([at(seed, rate) for rate in grid])
+        of_method.append({method: at(seed, rate) for method, rate in suggested[-1].items()})
+        rates = {m: rate and key(rate) for m, rate in suggested[-1].items()}
+        print(f"{name}: {rates}", file=sys.stderr, flush=True)
+    return Cell(
+        grid,
+        np.array(of_grid),
+        {m: np.array([one[m] for one in suggested], dtype=float) for m in CONTESTANTS},
+        {m: np.array([one[m] for one in of_method], dtype=float) for m in CONTESTANTS},
+    )
+
+
+def mean_and_std(values: np.ndarray, form: str) -> str:
+    """Returns mean and standard deviation of what is there, and how many are not."""
+    there = values[np.isfinite(values)]
+    missing = f", none for {len(values) - len(there)}" if len(there) < len(values) else ""
+    if not len(there):
+        return f"none for {len(values)}"
+    std = there.std(ddof=1) if len(there) > 1 else math.nan
+    return f"{there.mean():{form}} ± {std:{form}}{missing}"
+
+
+def over_all(cells: Sequence[Cell]) -> str:
+    """Returns a table with a row for each contestant: regrets over sets and optimizers."""
+    regrets = {m: np.array([cell.regret(m) for cell in cells]) for m in CONTESTANTS}
+    of_default = np.nanmean(regrets[DEFAULT][..., 0], axis=1)
+    rows = []
+    for method, regret in regrets.items():
+        of_sets = np.nanmean(regret[..., 0], axis=1)
+        # A mean over the sets is one number a seed.
+        of_seeds = np.nanmean(regret, axis=0)
+        refused = np.isnan(regret[..., 0])
+        rows.append(
+            [
+                method + (" (default)" if method == DEFAULT else ""),
+                mean_and_std(of_seeds[:, 0], ".2f"),
+                f"{of_sets.max():.2f}",
+                f"{np.nanmax(regret[..., 0]):.2f}",
+                mean_and_std(of_seeds[:, 1], ".3f"),
+                f"{(of_sets < of_default).sum()} / {(of_sets > of_default).sum()}",
+                f"{refused.sum()} of {refused.size}",
+            ]
+        )
+    header = [
+        "learning rate by",
+        "regret, percentage points",
+        "of the worst set",
+        "of the worst training",
+        "loss above the best",
+        "sets better / worse than the default",
+        "no suggestion",
+    ]
+    return rounds.table(header, rows)
+
+
+def by_set(cells: dict[str, Cell], which: int, form: str) -> str:
+    """Returns a table with a row for each set and optimizer: regret in accuracy (0) or loss (1)."""
+    rows = []
+    for name, cell in cells.items():
+        best = cell.of_grid[:, cell.best, which]
+        edge = " (end of the grid)" if cell.best in (0, len(cell.grid) - 1) else ""
+        rows.append([name, f"{key(cell.grid[cell.best])}{edge}", mean_and_std(best, form)])
+        rows[-1] += [mean_and_std(cell.regret(method)[:, which], form) for method in CONTESTANTS]
+    return rounds.table(["set, optimizer", "best LR", "there", *CONTESTANTS], rows)
+
+
+def learning_rates(cells: dict[str, Cell]) -> str:
+    """Returns a table with a row for each set and optimizer: what was suggested."""
+    methods = [*METHODS, CANDIDATE]
+    rows = []
+    for name, cell in cells.items():
+        spans = []
+        for method in methods:
+            rates = cell.suggested[method][np.isfinite(cell.suggested[method])]
+            spans.append(f"{rates.min():.2g} to {rates.max():.2g}" if len(rates) else "none")
+        rows.append([name, key(cell.grid[cell.best]), *spans])
+    return rounds.table(["set, optimizer", "best LR", *methods], rows)
+
+
+def on_the_grid(cells: dict[str, Cell]) -> str:
+    """Returns a table with a row for each set and optimizer: accuracy at each learning rate."""
+    rates = sorted({rate for cell in cells.values() for rate in cell.grid})
+    rows = []
+    for name, cell in cells.items():
+        mean = dict(zip(cell.grid, cell.of_grid[..., 0].mean(axis=0), strict=True))
+        rows.append([name, *(f"{mean[rate]:.1f}" if rate in mean else "" for rate in rates)])
+    return rounds.table(["set, optimizer", *map(key, rates)], rows)
+
+
+def report(cells: dict[str, Cell], seeds: int) -> str:
+    """Returns all tables, with headings."""
+    made_on = [cell for name, cell in cells.items() if name.startswith(MADE_ON)]
+    held_out = [cell for name, cell in cells.items() if not name.startswith(MADE_ON)]
+    parts = [
+        f"{seeds} seeds; mean ± standard deviation over the seeds.",
+        "All sets, with both optimizers:",
+        over_all(list(cells.values())),
+    ]
+    if made_on and held_out:
+        parts += [
+            f"The sets that `{CANDIDATE}` was not made on:",
+            over_all(held_out),
+            f"Those that it was made on ({', '.join(MADE_ON)}):",
+            over_all(made_on),
+        ]
+    parts += [
+        "Accuracy (%) at the best learning rate of the grid, and percentage points below it:",
+        by_set(cells, 0, ".2f"),
+        "Validation loss there, and above it:",
+        by_set(cells, 1, ".3f"),
+        "Suggested learning rates, lowest to highest of the seeds:",
+        learning_rates(cells),
+        "Accuracy (%) on the grid, mean of the seeds:",
+        on_the_grid(cells),
+    ]
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Measures, prints the tables, and writes them and the figures if asked to."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="NAME")
+    parser.add_argument("--seeds", type=int, default=5, help="(default: 5)")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file to write; the tables go beside it, as .md"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with what is in the JSON file")
+    parser.add_argument("--small", action="store_true", help="wine, one seed, two learning rates")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error("--seeds must be at least 1")
+    grid = GRID
+    if arguments.small:
+        arguments.tasks, arguments.seeds = ["wine"], 1
+        grid = {name: rates[4:6] for name, rates in GRID.items()}
+    settings = {
+        name: {"classes": task.classes, "batch_size": task.batch_size, "epochs": task.epochs}
+        for name, task in TASKS.items()
+    }
+    settings["environment"] = rounds.environment()
+    store = Store(arguments.out, settings, arguments.resume)
+    try:
+        cells = {
+            f"{task}, {optimizer}": measure(store, task, optimizer, arguments.seeds, rates)
+            for task in arguments.tasks
+            for optimizer, rates in grid.items()
+        }
+    except FileNotFoundError as error:
+        sys.exit(f"{error}\nOr leave it out, with --tasks.")
+    rounds.write(arguments.out, store.content, report(cells, arguments.seeds))
+
+
+if __name__ == "__main__":
+    main()
