@@ -57,7 +57,7 @@ PRESETS = {
             batch_size=128,
             validation_freq=2,
         ),
-        cycle_epochs=(10, 20, 40),
+        cycle_epochs=(10, 20),
         baseline_epochs=(10, 20, 40),
         # As many as train the network before the rate is large.
         long_range_test=3_000,
