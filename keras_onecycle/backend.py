@@ -47,3 +47,51 @@ def write(variable: keras.Variable, values: list[np.ndarray]) -> None:
 def to_int(scalar: Any) -> int:
     """Returns an integer tensor or variable as a Python integer."""
     return int(np.array(getattr(scalar, "value", scalar)))
+
+
+def wait(model: keras.Model) -> None:
+    """Waits until the training step is done, and raises the error that it ended in.
+
+    On JAX a step that runs out of memory may end without one, and leaves it to who reads the weights.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        variables = (*model.variables, *model.optimizer.variables)
+        jax.block_until_ready([variable.value for variable in variables])
+    else:
+        import tensorflow as tf
+
+        tf.test.experimental.sync_devices()
+
+
+# What errors say that are of no class of their own: those of TensorFlow, also where it finds no room
+# for a constant, of JAX, and of CUDA's libraries.
+_OUT_OF_MEMORY = (
+    "oom when allocating",
+    "cannot parse tensor from proto",
+    "resource_exhausted",
+    "out of memory",
+    "out_of_memory",
+    "alloc_failed",
+    "cannot allocate memory",
+    "std::bad_alloc",
+)
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Whether `text` is what a backend says when memory runs out."""
+    return any(known in text.lower() for known in _OUT_OF_MEMORY)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the backend, NumPy or Python raised `error` because memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            return True
+    # Keras raises a layer's error again, as one of another class that has the message in it.
+    return says_out_of_memory(str(error))
