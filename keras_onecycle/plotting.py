@@ -40,6 +40,38 @@ def plot_steps(
     return axes[: len(values)]
 
 
+def plot_batch_sizes(
+    batch_sizes: np.ndarray,
+    throughputs: np.ndarray,
+    step_times: np.ndarray,
+    *,
+    suggestion: int,
+    out_of_memory: int | None = None,
+    axes: "Sequence[Axes] | None" = None,
+) -> "Sequence[Axes]":
+    """Draws throughput and step time against batch size, a panel each, into `axes` or a new figure."""
+    if axes is None:
+        import matplotlib.pyplot as plt
+
+        _, axes = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
+    axes = list(np.ravel(np.asarray(axes, dtype=object)))
+    if len(axes) < 2:
+        raise ValueError(f"`axes` must hold two Axes. Received: axes of length {len(axes)}")
+    panels = {"throughput (samples/s)": throughputs, "time of a step (s)": step_times}
+    for ax, (label, values) in zip(axes, panels.items(), strict=False):
+        ax.plot(batch_sizes, values, "o-", color="tab:blue")
+        ax.axvline(suggestion, color="tab:green", linestyle="--", label=f"suggested: {suggestion}")
+        if out_of_memory is not None:
+            ax.axvline(out_of_memory, color="tab:red", label=f"out of memory: {out_of_memory}")
+        ax.set_xscale("log", base=2)
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel("batch size (samples)")
+        ax.set_ylabel(label)
+        ax.grid(alpha=0.3)
+        ax.legend()
+    return axes[:2]
+
+
 def plot_range_test(
     tested: np.ndarray,
     loss: np.ndarray,
