@@ -148,3 +148,60 @@ def plot_curves(
     ax.grid(alpha=0.3)
     ax.legend(title=title)
     return ax
+
+
+def plot_settings(
+    labels: Sequence[str],
+    means: np.ndarray,
+    spreads: np.ndarray,
+    *,
+    name: str,
+    value_name: str,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draws a value against the levels of one parameter, with its spread as bars."""
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    x = np.arange(len(labels))
+    ax.errorbar(x, means, np.nan_to_num(spreads), fmt="o-", capsize=3)
+    ax.set_xticks(x, labels)
+    ax.set_xlabel(name)
+    ax.set_ylabel(f"{value_name} (mean and standard deviation)")
+    ax.grid(alpha=0.3)
+    return ax
+
+
+def plot_heat_map(
+    means: np.ndarray,
+    labels: Sequence[Sequence[str]],
+    *,
+    names: Sequence[str],
+    value_name: str,
+    lower_is_better: bool,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draws a value over two parameters, the better the brighter; without a value, a cell is empty."""
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        size = (1.6 + 0.9 * len(labels[1]), 1.2 + 0.6 * len(labels[0]))
+        _, ax = plt.subplots(figsize=np.maximum(size, 3.5), layout="constrained")
+    image = ax.imshow(
+        means, cmap="viridis_r" if lower_is_better else "viridis", aspect="auto", origin="lower"
+    )
+    for (row, column), mean in np.ndenumerate(means):
+        if np.isfinite(mean):
+            brightness = image.norm(mean) if np.nanmin(means) < np.nanmax(means) else 1.0
+            dark = (1 - brightness if lower_is_better else brightness) < 0.6
+            color = "white" if dark else "black"
+            ax.text(column, row, f"{mean:.4g}", ha="center", va="center", color=color)
+        else:
+            ax.text(column, row, "none", ha="center", va="center", color="gray")
+    ax.set_xticks(np.arange(len(labels[1])), labels[1])
+    ax.set_yticks(np.arange(len(labels[0])), labels[0])
+    ax.set_xlabel(names[1])
+    ax.set_ylabel(names[0])
+    ax.figure.colorbar(image, ax=ax, label=value_name)
+    return ax
