@@ -166,7 +166,10 @@ def super_convergence(lab: Lab) -> str:
         updates = [runs[0]["updates"] for runs in kind]
         deviation = reached.std(axis=1, ddof=1) if reached.shape[1] > 1 else None
         axes[1].errorbar(updates, reached.mean(axis=1), deviation, fmt="o-", capsize=3, label=label)
-    axes[1].set_xscale("log", base=2)
+    axes[1].set_xscale("log")
+    lengths = sorted({runs[0]["updates"] for runs in (*cycles, *piecewise)})
+    axes[1].set_xticks(lengths, [str(length) for length in lengths])
+    axes[1].minorticks_off()
     finish(axes[1], "optimizer updates of the whole training", "test accuracy (%) at its end")
     save(lab, "super-convergence", axes[0])
 
@@ -327,7 +330,8 @@ def limited_data(lab: Lab) -> str:
     whole = base.num_train or 50_000
     one_lr, _ = lab.best_lr("one_cycle")
     piecewise_lr, _ = lab.best_lr("piecewise")
-    accuracy: dict[str, list[np.ndarray]] = {"one cycle": [], "piecewise constant": []}
+    baseline = f"piecewise constant, {longer / base.epochs:g} times the updates"
+    accuracy: dict[str, list[np.ndarray]] = {"one cycle": [], baseline: []}
     rows = []
     for images in lab.preset.subsets:
         # As many updates on each, as in the paper: more epochs on fewer images.
@@ -338,7 +342,7 @@ def limited_data(lab: Lab) -> str:
             policy="piecewise", max_lr=piecewise_lr, epochs=round(longer * factor), **changes
         )
         accuracy["one cycle"].append(accuracies(one))
-        accuracy["piecewise constant"].append(accuracies(piecewise))
+        accuracy[baseline].append(accuracies(piecewise))
         rows.append(
             [
                 images,
