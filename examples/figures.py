@@ -133,7 +133,7 @@ def factor(
     # The shortest training may have been more than enough.
     most = "at most " if (needed == budgets[0]).any() else ""
     if np.isfinite(factors).all():
-        return f"{most}{spread(factors, 1)}"
+        return f"{most}{spread(factors)}"
     if np.isfinite(factors).any():
         return ", ".join(f"{f:.1f}" if np.isfinite(f) else "never" for f in factors)
     return f"more than {budgets[-1] / one[0]['updates']:.1f} (never reached)"

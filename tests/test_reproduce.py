@@ -149,10 +149,10 @@ def test_factor() -> None:
         return [{"updates": updates, "test_accuracy": value / 100} for value in reached]
 
     piecewise = [runs(100, 70, 72), runs(200, 80, 82)]
-    assert figures.factor(runs(50, 74, 76), piecewise) == "2.6 ± 0.3 (2 seeds)"
+    assert figures.factor(runs(50, 74, 76), piecewise) == "2.65 ± 0.26 (2 seeds)"
     assert figures.factor(runs(50, 81, 81), piecewise) == "never, 3.7"
     assert figures.factor(runs(50, 90, 90), piecewise) == "more than 4.0 (never reached)"
-    assert figures.factor(runs(50, 60, 60), piecewise) == "at most 2.0 ± 0.0 (2 seeds)"
+    assert figures.factor(runs(50, 60, 60), piecewise) == "at most 2.00 ± 0.00 (2 seeds)"
 
 
 def test_all_figures_and_the_document(trained: list, tmp_path: Path) -> None:
@@ -167,9 +167,9 @@ def test_all_figures_and_the_document(trained: list, tmp_path: Path) -> None:
         assert figure.published in text
     # By the formula both reach as much with as many updates, and a seed is worth 0.1%: from one
     # length to the next, that is 2%.
-    assert "| one cycle | 1 | 20 | 70.10 ± 0.10 (3 seeds) | at most 1.0 ± 0.0 (3 seeds) |" in text
+    assert "| one cycle | 1 | 20 | 70.10 ± 0.10 (3 seeds) | at most 1.00 ± 0.00 (3 seeds) |" in text
     factors = np.array([2**0.05, 1, 2**-0.05])
-    told = f"{factors.mean():.1f} ± {factors.std(ddof=1):.1f} (3 seeds)"
+    told = f"{factors.mean():.2f} ± {factors.std(ddof=1):.2f} (3 seeds)"
     assert f"| one cycle | 1 | 40 | 72.10 ± 0.10 (3 seeds) | {told} |" in text
     number = len(trained)
     assert reproduce.main([*command, "--redraw"]) == 0
