@@ -51,6 +51,21 @@ class Huge(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable()
+class Silent(keras.layers.Layer):
+    """Takes 250 kB x batch size ** 3, and does not say what it is that it cannot do."""
+
+    def call(self, x: Any) -> Any:
+        try:
+            np.empty((x.shape[0] or 0) ** 3 * 250_000, "uint8")
+        except MemoryError:
+            raise RuntimeError("operation failed: error") from None
+        return x
+
+    def compute_output_shape(self, shape: tuple) -> tuple:
+        return shape
+
+
+@keras.saving.register_keras_serializable()
 class Wrong(keras.layers.Layer):
     """Fails in training, for another reason than memory."""
 

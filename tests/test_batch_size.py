@@ -94,6 +94,22 @@ def test_a_child_that_the_kernel_kills_was_out_of_memory() -> None:
     assert result.out_of_memory == 16
 
 
+@linux
+def test_an_error_that_more_memory_prevents_was_out_of_memory(held: int) -> None:
+    model = batch_size_model.build(batch_size_model.Silent())
+    result = find_batch_size(
+        model,
+        *batch_size_model.data(),
+        min_batch_size=8,
+        max_batch_size=16,
+        memory_limit=held + 450_000_000,
+        tolerance=1,
+        verbose=0,
+    )
+    assert result.batch_sizes.tolist() == [8]
+    assert result.out_of_memory == 16
+
+
 def test_another_failure_of_the_child_is_raised_with_its_text() -> None:
     model = batch_size_model.build(batch_size_model.Wrong())
     with pytest.raises(RuntimeError, match=r"(?s)exit status 1.*no training today"):

@@ -13,6 +13,9 @@ from keras_onecycle.search.batch_size_result import BatchSizeResult
 from keras_onecycle.search.batch_size_trial import DoesNotFitError, in_this_process
 from keras_onecycle.search.memory import available_memory
 
+# Of the memory that is left: the rest is for other processes, and to tell errors of memory apart.
+_SHARE = 0.8
+
 
 def find_batch_size(
     model: keras.Model,
@@ -64,8 +67,10 @@ def find_batch_size(
         memory_limit: Integer above 0, for child processes on Linux: the bytes of memory that a process
             may have, with Python, the backend, model and batch. It is the limit `RLIMIT_DATA`, which
             counts what the process allocates, and not addresses that are only reserved (those are
-            gigabytes, so that `RLIMIT_AS` says little). Defaults to `None`: what the machine, or the
-            container, has left at the moment; without a limit on other systems than Linux.
+            gigabytes, so that `RLIMIT_AS` says little). An error that does not speak of memory is tried
+            again with up to twice as much, and is one of memory if that helps. Defaults to `None`: four
+            fifths of what the machine, or the container, has left at the moment; without a limit on
+            other systems than Linux.
         tolerance: Float, at least 0: the search ends when the smallest batch that did not fit is at
             most this fraction, or one sample, above the largest that did. Defaults to `0.05`.
         steps: Integer, at least 1: steps that are timed at each size, after one that is not. Defaults
@@ -110,7 +115,7 @@ def find_batch_size(
     if memory_limit is not None:
         _check_memory_limit(memory_limit, in_process)
     elif not in_process and sys.platform == "linux":
-        memory_limit = available_memory()
+        memory_limit = int(_SHARE * available_memory())
     progress = keras.utils.Progbar(
         None,
         verbose=1 if verbose == "auto" else int(verbose),

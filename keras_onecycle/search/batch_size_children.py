@@ -1,5 +1,6 @@
 """Tries of batch sizes in child processes, which may die of it."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -9,7 +10,6 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import keras
 
 from keras_onecycle import backend
 from keras_onecycle.search.batch_size_trial import DoesNotFitError, Trial, take_rows
+from keras_onecycle.search.memory import available_memory
 
 # How a process ends whose native code gets no memory: it aborts, reads where nothing is, or the kernel
 # kills it; the C library exits with 127 where a thread finds no room for its variables.
@@ -30,7 +31,7 @@ _ADVICE = (
 _LONGEST_TEXT = 4000
 
 
-@contextmanager
+@contextlib.contextmanager
 def in_child_processes(
     model: keras.Model, x: Any, y: Any, steps: int, memory_limit: int | None
 ) -> Iterator[Trial]:
@@ -44,19 +45,37 @@ def in_child_processes(
             raise ValueError(
                 f"The model cannot be saved for a child process. {_ADVICE} Received: model={model!r}"
             ) from error
-        trial = {
-            "steps": steps,
-            "memory_limit": memory_limit,
-            "modules": _modules(folder / "model.keras"),
-        }
-        (folder / "trial.json").write_text(json.dumps(trial), encoding="utf-8")
+        modules = _modules(folder / "model.keras")
+
+        def run_under(limit: int | None) -> list[float]:
+            trial = {"steps": steps, "memory_limit": limit, "modules": modules}
+            (folder / "trial.json").write_text(json.dumps(trial), encoding="utf-8")
+            return _run(folder, model)
 
         def run(batch_size: int) -> list[float]:
             with (folder / "batch.pickle").open("wb") as file:
                 pickle.dump((take_rows(x, batch_size), take_rows(y, batch_size)), file)
-            return _run(folder, model)
+            try:
+                return run_under(memory_limit)
+            except RuntimeError as error:
+                # Of many libraries, some do not say that it is memory they lack: does more help?
+                more = _more(memory_limit)
+                if more is None:
+                    raise
+                with contextlib.suppress(DoesNotFitError):
+                    run_under(more)
+                reason = str(error).strip().splitlines()[-1]
+            raise DoesNotFitError(f"{reason} (which does not happen with {more} bytes)")
 
         yield run
+
+
+def _more(memory_limit: int | None) -> int | None:
+    """Returns a limit well above `memory_limit` that the machine can give, if there is one."""
+    if memory_limit is None:
+        return None
+    more = min(2 * memory_limit, available_memory())
+    return more if more > 1.1 * memory_limit else None
 
 
 def _modules(path: Path) -> list[str]:
