@@ -8,17 +8,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 BACKENDS = ("tensorflow", "jax")
 
+Measured = TypeVar("Measured")
 
-def in_turns(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+
+def in_turns(
+    contestants: Mapping[str, Callable[[], Measured]], rounds: int
+) -> dict[str, list[Measured]]:
     """Runs each contestant once a round, the order turned by one each round, and returns what each said.
 
     So a change of the machine's speed meets all of them, and none is always first.
     """
-    measured: dict[str, list[float]] = {name: [] for name in contestants}
+    measured: dict[str, list[Measured]] = {name: [] for name in contestants}
     names = list(contestants)
     for number in range(rounds):
         first = number % len(names)
@@ -59,14 +63,22 @@ def environment() -> dict[str, Any]:
     }
 
 
+def process_environment(backend: str) -> dict[str, str]:
+    """Returns the environment of a process that runs on a backend."""
+    return {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
 def on_backends(script: str, arguments: Sequence[str], backends: Sequence[str]) -> dict[str, Any]:
     """Runs a script with `--here`, in a process for each backend, and returns the JSON of its last line."""
     results = {}
     for backend in backends:
-        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
         command = [sys.executable, script, *arguments, "--here"]
         run = subprocess.run(
-            command, check=False, stdout=subprocess.PIPE, text=True, env=environment
+            command,
+            check=False,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=process_environment(backend),
         )
         if run.returncode:
             sys.exit(run.returncode)

@@ -1,0 +1,325 @@
+"""What the range test costs: `lr_find` with 100 steps beside 100 training steps of plain `fit`.
+
+usage: python benchmarks/range_test_cost.py [--rounds 5] [--backends tensorflow jax] [--out FILE.json]
+                                            [--small]
+
+In turns, each on a new model with the same weights: a `fit` of one batch, in which the step is compiled,
+and then one of 100; and a call of `lr_find`. Its steps are timed from the end of the first to the end
+of the last, and taken as 100; `fit`'s from the beginning to the end of an epoch. A whole call stands
+beside the whole of training from a new model, compilation included on both sides.
+
+Copying and restoring are timed apart, beside NumPy copying arrays of the same shapes. Peak memory
+is what the process ever held in main memory (VmHWM): each measurement is of a process of its own, less
+what a process of plain training held, in copies of all variables of model and optimizer.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rounds import (
+    BACKENDS,
+    environment,
+    in_turns,
+    on_backends,
+    process_environment,
+    ratios,
+    spread,
+    table,
+    write,
+)
+
+PLAIN, OURS = "plain", "lr_find"
+NUMPY, COPY, RESTORE = "NumPy", "copy", "restore"
+# So small that 100 updates change next to nothing, and nothing diverges.
+LRS = {"min_lr": 1e-8, "max_lr": 1e-5}
+
+
+def subjects(small: bool) -> list[Any]:
+    """Returns what is trained."""
+    from subjects import Dense, ResNet
+
+    if small:
+        return [Dense(1_000, 8)]
+    return [ResNet(20, 8), Dense(50_000_000, 8, inputs=1024)]
+
+
+def new_model(subject: Any) -> Any:
+    """Returns the model of a subject, compiled."""
+    import keras
+
+    keras.utils.clear_session()
+    return subject.model(keras.optimizers.SGD(1e-5, momentum=0.9))
+
+
+def train(subject: Any, steps: int) -> dict[str, float]:
+    """Trains a new model, one step and then as many as are asked for."""
+    from fits import Fit
+
+    x, y = subject.data(steps)
+    model = new_model(subject)
+    began = time.perf_counter()
+    model.fit(
+        x[: subject.batch_size], y[: subject.batch_size], batch_size=subject.batch_size, verbose=0
+    )
+    first = time.perf_counter() - began
+    fit = Fit(model, x, y, epochs=1, batch_size=subject.batch_size)
+    epoch = fit.epoch()
+    fit.finish()
+    of_step = epoch.steps / steps
+    return {
+        "steps": epoch.steps,
+        "steps_cpu": epoch.steps_cpu,
+        "whole": first + epoch.steps - of_step,
+    }
+
+
+def find(subject: Any, steps: int) -> dict[str, float]:
+    """Calls `lr_find` on a new model."""
+    import keras
+
+    from keras_onecycle import lr_find
+
+    class Ends(keras.callbacks.Callback):
+        def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+            self.wall: list[float] = []
+            self.cpu: list[float] = []
+
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+            self.wall.append(time.perf_counter())
+            self.cpu.append(time.process_time())
+
+    x, y = subject.data(steps)
+    model = new_model(subject)
+    ends = Ends()
+    began = time.perf_counter()
+    lr_find(
+        model,
+        x,
+        y,
+        batch_size=subject.batch_size,
+        num_steps=steps,
+        stop_factor=None,
+        verbose=0,
+        callbacks=[ends],
+        shuffle=False,
+        **LRS,
+    )
+    whole = time.perf_counter() - began
+    all_steps = steps / (steps - 1)
+    return {
+        "steps": (ends.wall[-1] - ends.wall[0]) * all_steps,
+        "steps_cpu": (ends.cpu[-1] - ends.cpu[0]) * all_steps,
+        "whole": whole,
+    }
+
+
+def copy_cost(subject: Any, rounds: int) -> dict[str, Any]:
+    """Measures copying and restoring, and NumPy beside them."""
+    import numpy as np
+
+    from keras_onecycle.snapshot import Snapshot
+
+    model = new_model(subject)
+    model.fit(*subject.data(1), batch_size=subject.batch_size, verbose=0)
+    variables = (*model.variables, *model.optimizer.variables, *model.metrics_variables)
+    arrays = [np.ones(variable.shape, variable.dtype) for variable in variables]
+    snapshot = Snapshot(model)
+
+    def timed(run: Callable[[], Any]) -> Callable[[], float]:
+        def measure() -> float:
+            began = time.perf_counter()
+            # Held until the time is taken: to give memory back is not part of it.
+            result = run()
+            seconds = time.perf_counter() - began
+            del result
+            return seconds
+
+        return measure
+
+    contestants = {
+        NUMPY: timed(lambda: [array.copy() for array in arrays]),
+        COPY: timed(lambda: Snapshot(model)),
+        RESTORE: timed(snapshot.restore),
+    }
+    for contestant in contestants.values():
+        contestant()
+    seconds = in_turns(contestants, rounds)
+    return {"seconds": seconds, "bytes": sum(array.nbytes for array in arrays)}
+
+
+def peak(subject: Any, name: str) -> int:
+    """Runs one contestant for a few steps; returns the bytes that this process held at most."""
+    (find if name == OURS else train)(subject, 3)
+    # Bytes on macOS, KiB elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def peaks(backend: str, number: int, rounds: int, small: bool) -> dict[str, list[int]]:
+    """Measures peak memory, each in a process of its own, two at once."""
+
+    def run(name: str) -> int:
+        options = ["--small"] if small else []
+        command = [sys.executable, __file__, "--peak", str(number), name, *options]
+        done = subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=process_environment(backend),
+        )
+        return int(done.stdout.splitlines()[-1])
+
+    with ThreadPoolExecutor(2) as pool:
+        measured = list(pool.map(run, [PLAIN, OURS] * rounds))
+    return {PLAIN: measured[::2], OURS: measured[1::2]}
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measures all but memory on the backend of this process."""
+    steps = 4 if arguments.small else 100
+    backend = environment()["backend"]
+    rows = []
+    for subject in subjects(arguments.small):
+        print(f"{backend}: {subject.name}", file=sys.stderr, flush=True)
+        contestants = {
+            PLAIN: lambda subject=subject: train(subject, steps),
+            OURS: lambda subject=subject: find(subject, steps),
+        }
+        # What a process does only once.
+        for name in contestants:
+            (find if name == OURS else train)(subject, 2)
+        measured = in_turns(contestants, arguments.rounds)
+        rows.append(
+            {
+                "subject": subject.name,
+                "training": {
+                    key: {name: [one[key] for one in of] for name, of in measured.items()}
+                    for key in ("steps", "steps_cpu", "whole")
+                },
+                "state": copy_cost(subject, arguments.rounds),
+            }
+        )
+    return {"environment": environment(), "rows": rows}
+
+
+def copies(row: dict[str, Any]) -> list[float]:
+    """Returns what `lr_find` holds more than training, in copies of all variables."""
+    pairs = zip(row["peak_bytes"][OURS], row["peak_bytes"][PLAIN], strict=True)
+    return [(ours - plain) / row["state"]["bytes"] for ours, plain in pairs]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Returns the tables."""
+    time_rows, state_rows = [], []
+    for backend, result in results.items():
+        for row in result["rows"]:
+            steps, cpu, whole = (row["training"][key] for key in ("steps", "steps_cpu", "whole"))
+            time_rows.append(
+                [
+                    backend,
+                    row["subject"],
+                    spread(ratios(steps[OURS], steps[PLAIN])),
+                    spread(ratios(cpu[OURS], cpu[PLAIN])),
+                    spread(ratios(whole[OURS], whole[PLAIN])),
+                    *(f"{statistics.median(of[n]):.2f}" for of in (steps, whole) for n in of),
+                ]
+            )
+            seconds = row["state"]["seconds"]
+            more = statistics.median(
+                ours - plain
+                for ours, plain in zip(
+                    row["peak_bytes"][OURS], row["peak_bytes"][PLAIN], strict=True
+                )
+            )
+            state_rows.append(
+                [
+                    backend,
+                    row["subject"],
+                    f"{row['state']['bytes'] / 2**20:.4g}",
+                    spread(copies(row), ".2f"),
+                    f"{more / 2**20:.0f} of {statistics.median(row['peak_bytes'][PLAIN]) / 2**20:.0f}",
+                    spread(ratios(seconds[COPY], seconds[NUMPY]), ".2f"),
+                    spread(ratios(seconds[RESTORE], seconds[NUMPY]), ".2f"),
+                    *(f"{statistics.median(seconds[name]) * 1e3:.3g}" for name in seconds),
+                ]
+            )
+    return "\n\n".join(
+        [
+            "100 steps: ratios, then seconds. Medians of the rounds (lowest to highest).",
+            table(
+                [
+                    "backend",
+                    "model",
+                    "steps: lr_find / plain",
+                    "by processor time",
+                    "whole, compilation included: lr_find / plain",
+                    "steps: plain, s",
+                    "lr_find, s",
+                    "whole: plain, s",
+                    "lr_find, s",
+                ],
+                time_rows,
+            ),
+            "The copy of all variables: memory at the peak, and time.",
+            table(
+                [
+                    "backend",
+                    "model",
+                    "variables, MiB",
+                    "lr_find holds more than plain training, in copies",
+                    "in MiB",
+                    "copy / NumPy's",
+                    "restore / NumPy's copy",
+                    "NumPy's copy, ms",
+                    "copy, ms",
+                    "restore, ms",
+                ],
+                state_rows,
+            ),
+        ]
+    )
+
+
+def main() -> int:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
+    parser.add_argument("--out", type=Path, help="JSON file to write, and a table beside it")
+    parser.add_argument("--small", action="store_true", help="one round of a tiny model")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.small:
+        arguments.rounds = 1
+    if arguments.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if arguments.peak:
+        number, name = arguments.peak
+        print(peak(subjects(arguments.small)[int(number)], name))
+        return 0
+    if arguments.here:
+        print(json.dumps(measure(arguments)))
+        return 0
+    results = on_backends(__file__, sys.argv[1:], arguments.backends)
+    for backend, result in results.items():
+        for number, row in enumerate(result["rows"]):
+            row["peak_bytes"] = peaks(backend, number, arguments.rounds, arguments.small)
+    write(arguments.out, results, markdown(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
