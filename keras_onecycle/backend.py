@@ -32,7 +32,9 @@ def read(variable: keras.Variable) -> list[np.ndarray]:
 
     A real copy, not a view: JAX hands the buffers of its state over to the next step.
     """
-    return [np.array(copy) for copy in _copies(variable)]
+    arrays = [np.asarray(copy) for copy in _copies(variable)]
+    # TensorFlow has copied it already.
+    return [array if array.flags.owndata else array.copy() for array in arrays]
 
 
 def write(variable: keras.Variable, values: list[np.ndarray]) -> None:

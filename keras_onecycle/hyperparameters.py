@@ -230,6 +230,8 @@ class ScheduledHyperparameters:
         self.start = self.iterations() if start is None else start
         self._traced = False
         with backend.replica_scope(_counter(self.optimizer)):
+            if self.model is not None:
+                _build_optimizer(self.model)
             self._variables = {
                 name: _Hyperparameter(name, value) for name, value in self._user_values.items()
             }
@@ -335,6 +337,15 @@ class ScheduledHyperparameters:
         }
         members |= {name: scheduled_property(name) for name in self._by_attribute}
         return type(base.__name__, (base,), members)
+
+
+def _build_optimizer(model: keras.Model) -> None:
+    """Makes the variables of the optimizer, as the first step does, if those of the model are there.
+
+    TensorFlow is slow to make them while it traces a step.
+    """
+    if not model.optimizer.built and all(layer.built for layer in model._flatten_layers()):
+        model.optimizer.build(model.trainable_variables)
 
 
 def _set_class(optimizer: keras.Optimizer, cls: type[keras.Optimizer]) -> None:

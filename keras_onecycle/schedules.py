@@ -41,10 +41,18 @@ def float_dtype() -> str:
 
 
 def evaluate(schedule: Schedule, steps: Any) -> np.ndarray:
-    """Returns the values of a schedule at `steps`, an integer or an array, as the step computes them."""
-    values = ops.convert_to_numpy(schedule(as_step(steps)))
+    """Returns the values of a schedule at `steps`, an integer or an array."""
+    if getattr(schedule, "func", schedule) in _IN_NUMPY_TOO:
+        # What the step computes, without the backend, which would compile operation by operation.
+        values = schedule(np.asarray(steps))
+    else:
+        values = ops.convert_to_numpy(schedule(as_step(steps)))
     # A schedule may be a constant, which has no shape of its own.
     return np.array(np.broadcast_to(values, np.shape(steps)))
+
+
+def _cast(x: Any, dtype: str) -> Any:
+    return x.astype(dtype) if isinstance(x, np.ndarray) else ops.cast(x, dtype)
 
 
 def interpolate(
@@ -52,19 +60,19 @@ def interpolate(
 ) -> Any:
     """Anneals from value to value between boundaries; holds the first and last value outside.
 
-    Both distances, to the start and to the end of a phase, are taken as integers before they become
-    floats, and each value is weighted by its own distance. Neither a cycle of 1e9 steps nor a value
-    of 1e-8 at the end of a phase that starts at 1 loses its digits in float32.
+    A step's distance is that to the end of its phase with the smaller value, taken as an integer
+    before it becomes a float, and what it weights adds to that value. Neither a cycle of 1e9 steps nor a
+    value of 1e-8 at the end of a phase that starts at 1 loses its digits in float32.
 
     Args:
-        step: Integer tensor of any shape.
+        step: Integer tensor of any shape, or NumPy array: then all is computed in NumPy.
         boundaries: Steps at which the phases meet, one more than there are phases. Only the last
             must be a whole number. A phase includes its end.
         values: Values at the boundaries.
         anneal_strategy: `"linear"`, or `"cos"` for half a cosine wave.
 
     Returns:
-        Float tensor of the shape of `step`.
+        Float tensor, or array, of the shape of `step`.
     """
     # A phase that ends before it starts is over before the first step and never looked at; one that
     # has that step alone, where PyTorch divides by zero, is at its end.
@@ -72,27 +80,28 @@ def interpolate(
         (min(start, end - 1) if end <= start else start, end, first, last)
         for (start, end), (first, last) in zip(pairwise(boundaries), pairwise(values), strict=True)
     ]
-    dtype = float_dtype()
-    whole = [[math.floor(start), math.floor(end)] for start, end, _, _ in phases]
-    parts = [
-        [start - math.floor(start), end - math.floor(end), 1 / (end - start), first, last]
-        for start, end, first, last in phases
-    ]
-    step = ops.clip(as_step(step), 0, math.floor(boundaries[-1]))
-    index = ops.zeros_like(step)
-    if len(phases) > 1:
-        ends = ops.convert_to_tensor([end for _, end in whole[:-1]], dtype=step.dtype)
-        index = ops.sum(ops.cast(ops.expand_dims(step, -1) > ends, "int32"), axis=-1)
-    whole_row = ops.take(ops.convert_to_tensor(whole, dtype=step.dtype), index, axis=0)
-    parts_row = ops.take(ops.convert_to_tensor(parts, dtype=dtype), index, axis=0)
-    per_step = parts_row[..., 2]
-    elapsed = (ops.cast(step - whole_row[..., 0], dtype) - parts_row[..., 0]) * per_step
-    remaining = (ops.cast(whole_row[..., 1] - step, dtype) + parts_row[..., 1]) * per_step
+    xp: Any = np if isinstance(step, np.ndarray) else ops
+    step = step if xp is np else as_step(step)
+    dtype, integer = float_dtype(), keras.backend.standardize_dtype(step.dtype)
+    start, end, first, last = np.array(phases).T
+    # From the smaller value to the larger, whichever is first.
+    falls = np.abs(last) < np.abs(first)
+    near, far = np.where(falls, end, start), np.where(falls, start, end)
+    least, most = np.where(falls, last, first), np.where(falls, first, last)
+    whole = np.floor(near)
+    # All phases at once in the last axis: every operation on `step` is traced into each train step.
+    step = xp.expand_dims(xp.clip(step, 0, math.floor(boundaries[-1])), -1)
+    distance = _cast(step - whole.astype(integer), dtype) - (near - whole).astype(dtype)
+    weight = distance * (1 / (far - near)).astype(dtype)
     if anneal_strategy == "cos":
-        # (1 + cos(pi * x)) / 2 without the cancellation near its zero.
-        elapsed = ops.square(ops.sin(elapsed * (math.pi / 2)))
-        remaining = ops.square(ops.sin(remaining * (math.pi / 2)))
-    return parts_row[..., 3] * remaining + parts_row[..., 4] * elapsed
+        # (1 - cos(pi * x)) / 2 without the cancellation near its zero.
+        weight = xp.square(xp.sin(weight * (math.pi / 2)))
+    annealed = least.astype(dtype) + (most - least).astype(dtype) * weight
+    if len(phases) > 1:
+        until = np.floor(end).astype(integer)
+        after = np.append(until.dtype.type(-1), until[:-1])
+        annealed = xp.where((step > after) & (step <= until), annealed, 0.0)
+    return xp.sum(annealed, axis=-1)
 
 
 def _cycle_boundaries(total_steps: int, pct_start: float, three_phase: bool) -> list[float]:
@@ -149,7 +158,11 @@ def range_test_lr(step: Any, *, min_lr: float, max_lr: float, num_steps: int, mo
     ends = [0.0, num_steps - 1.0]
     if mode == "linear":
         return interpolate(step, ends, [min_lr, max_lr])
-    return ops.exp(interpolate(step, ends, [math.log(min_lr), math.log(max_lr)]))
+    logarithm = interpolate(step, ends, [math.log(min_lr), math.log(max_lr)])
+    return np.exp(logarithm) if isinstance(step, np.ndarray) else ops.exp(logarithm)
+
+
+_IN_NUMPY_TOO = (interpolate, one_cycle_lr, one_cycle_momentum, range_test_lr)
 
 
 def check_one_cycle(
@@ -250,7 +263,7 @@ class OneCycleSchedule(keras.optimizers.schedules.LearningRateSchedule):
         )
 
     def __call__(self, step: Any) -> Any:
-        return one_cycle_lr(step, **self._config)
+        return one_cycle_lr(as_step(step), **self._config)
 
     def get_config(self) -> dict[str, Any]:
         return dict(self._config)

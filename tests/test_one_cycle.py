@@ -586,3 +586,22 @@ def test_weight_decay_beside_learning_rate_and_momentum() -> None:
     reference.assert_same_weights(model, other)
     assert set(policy.history) == {"learning_rate", "momentum", "weight_decay"}
     assert model.optimizer.weight_decay == 0.1
+
+
+def test_the_optimizer_is_built_before_the_step_is_traced() -> None:
+    built: list[bool] = []
+
+    class Model(keras.Sequential):
+        def make_train_function(self, force: bool = False) -> object:
+            built.append(self.optimizer.built)
+            return super().make_train_function(force=force)
+
+    x, y = reference.data(16)
+    for layers, already in (([keras.Input((4,))], True), ([], False)):
+        built.clear()
+        model = Model([*layers, keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss="mse")
+        model.fit(x, y, batch_size=4, verbose=0, callbacks=[OneCycle(0.01)])
+        # On JAX `fit` builds everything first. On TensorFlow a model without an input has no variables.
+        assert built[1] is (already or keras.backend.backend() == "jax")
+        assert len(model.optimizer.variables) == 4

@@ -1,5 +1,7 @@
 """The policies against PyTorch's values, a formula in Python's doubles, and Keras's own saving."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -107,6 +109,22 @@ def test_a_cycle_holds_its_last_values(shape: dict, beyond: int) -> None:
     assert at_end == after
     before = ours(np.array([-5, 0]), **shape)
     assert before[0][0] == before[0][1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(shapes)
+def test_numpy_computes_what_the_step_computes(shape: dict) -> None:
+    steps = np.unique(np.linspace(-2, shape["total_steps"] + 1, 50).astype(int))
+    in_the_step = ours(steps, **shape)
+    lr = {k: v for k, v in shape.items() if k not in MOMENTUM_ONLY}
+    momentum = {k: v for k, v in shape.items() if k not in LR_ONLY}
+    in_numpy = (
+        evaluate(partial(one_cycle_lr, **lr), steps),
+        evaluate(partial(one_cycle_momentum, **momentum), steps),
+    )
+    for got, wanted in zip(in_numpy, in_the_step, strict=True):
+        assert got.dtype == wanted.dtype
+        np.testing.assert_allclose(got, wanted, rtol=2e-6)
 
 
 def test_step_1e8_of_1e9_is_not_rounded() -> None:
