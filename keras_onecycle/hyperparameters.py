@@ -2,10 +2,10 @@
 
 This is the only file that reaches inside an optimizer. While schedules are attached, the optimizer's
 class is one derived from its own, in which every scheduled hyperparameter is a property. Its `apply`,
-which Keras traces into the compiled step, first assigns each schedule's value for
-`optimizer.iterations` to a variable, and the update then reads the variable where it would have read
-a Python float. The optimizer's own attributes and variables are never written, so there is nothing to
-put back, and what is saved in the meantime holds the user's own values.
+which Keras traces into the compiled step, first evaluates each schedule at `optimizer.iterations`, and
+the update then reads that value where it would have read a Python float. The optimizer's own
+attributes and variables are never written, so there is nothing to put back, and what is saved in the
+meantime holds the user's own values.
 """
 
 import operator
@@ -16,6 +16,7 @@ from numbers import Real
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_onecycle import backend
 from keras_onecycle.compiled_step import trace_anew
@@ -33,18 +34,27 @@ _REFUSED = {
 
 
 class _Hyperparameter(keras.Variable):
-    """Stands where an optimizer expects a Python float, while the step is traced."""
+    """Stands where an optimizer expects a Python float, while the step is traced.
+
+    What is assigned is part of the trace and not stored: TensorFlow takes about ten microseconds for
+    each variable that a compiled step stores.
+    """
+
+    _assigned: Any = None
 
     def __init__(self, name: str, value: float) -> None:
         super().__init__(
-            float(value),
-            dtype=float_dtype(),
-            trainable=False,
-            autocast=False,
-            aggregation="only_first_replica",
-            name=name,
+            float(value), dtype=float_dtype(), trainable=False, autocast=False, name=name
         )
         self.user_value = value
+
+    def assign(self, value: Any) -> Any:
+        self._assigned = ops.cast(value, self.dtype)
+        return self._assigned
+
+    @property
+    def value(self) -> Any:
+        return super().value if self._assigned is None else self._assigned
 
     # Optimizers ask in Python `if self.momentum != 0`, which no traced value can answer. Whether
     # there is momentum at all is as the user said; so the user's own value answers.
