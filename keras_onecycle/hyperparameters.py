@@ -36,11 +36,11 @@ _REFUSED = {
 class _Hyperparameter(keras.Variable):
     """Stands where an optimizer expects a Python float, while the step is traced.
 
-    What is assigned is part of the trace and not stored: TensorFlow takes about ten microseconds for
-    each variable that a compiled step stores.
+    Its value is part of the trace and not stored: TensorFlow takes about ten microseconds for each
+    variable that a compiled step stores.
     """
 
-    _assigned: Any = None
+    _traced: Any = None
 
     def __init__(self, name: str, value: float) -> None:
         super().__init__(
@@ -48,13 +48,17 @@ class _Hyperparameter(keras.Variable):
         )
         self.user_value = value
 
-    def assign(self, value: Any) -> Any:
-        self._assigned = ops.cast(value, self.dtype)
-        return self._assigned
+    def hold(self, value: Any) -> None:
+        """Stands for this value, until `release`."""
+        self._traced = ops.cast(value, self.dtype)
+
+    def release(self) -> None:
+        """Lets go of the value, which a trace that has ended would else live on in."""
+        self._traced = None
 
     @property
     def value(self) -> Any:
-        return super().value if self._assigned is None else self._assigned
+        return super().value if self._traced is None else self._traced
 
     # Optimizers ask in Python `if self.momentum != 0`, which no traced value can answer. Whether
     # there is momentum at all is as the user said; so the user's own value answers.
@@ -271,10 +275,9 @@ class ScheduledHyperparameters:
         self.detach()
         model.make_train_function(force=force)
 
-    def _assign(self) -> None:
+    def _values(self) -> dict[str, Any]:
         step = as_step(self.optimizer.iterations) - self.start
-        for name, schedule in self._by_attribute.items():
-            self._variables[name].assign(schedule(step))
+        return {name: schedule(step) for name, schedule in self._by_attribute.items()}
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
@@ -284,6 +287,9 @@ class ScheduledHyperparameters:
             yield
         finally:
             self._depth -= 1
+            if not self._depth:
+                for variable in self._variables.values():
+                    variable.release()
 
     def _read(self, name: str) -> Any:
         if self._depth:
@@ -311,8 +317,10 @@ class ScheduledHyperparameters:
 
         def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
             scheduled._traced = True
-            scheduled._assign()
+            values = scheduled._values()
             with scheduled._in_place():
+                for name, value in values.items():
+                    scheduled._variables[name].hold(value)
                 return base.apply(optimizer, grads, trainable_variables)
 
         def get_config(optimizer: Any) -> dict[str, Any]:

@@ -605,3 +605,13 @@ def test_the_optimizer_is_built_before_the_step_is_traced() -> None:
         # On JAX `fit` builds everything first. On TensorFlow a model without an input has no variables.
         assert built[1] is (already or keras.backend.backend() == "jax")
         assert len(model.optimizer.variables) == 4
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX looks for them itself")
+def test_no_tracer_outlives_its_trace() -> None:
+    import jax
+
+    model = reference.build()
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss="mse")
+    with jax.checking_leaks():
+        model.fit(*reference.data(16), batch_size=4, verbose=0, callbacks=[OneCycle(0.01)])
