@@ -1,6 +1,7 @@
 """Sets up an environment in `.venv` and runs something in it; needs nothing but Python 3.11 or newer.
 
 usage: python3 dev.py EXAMPLE [ARGUMENT ...]        quickstart, train_cifar10, reproduce or recipe
+       python3 dev.py benchmarks [NAME ...]         the benchmarks: --help says which
        python3 dev.py test [PYTEST_ARGUMENT ...]    the tests, on TensorFlow and then on JAX
        python3 dev.py lint                          ruff: rules and format
 """
@@ -23,6 +24,7 @@ JAX_CACHE = {
 EXAMPLES = ("quickstart", "train_cifar10", "reproduce", "recipe")
 EXTRAS = {
     **dict.fromkeys(EXAMPLES, "tensorflow,examples"),
+    "benchmarks": "tensorflow,jax,search",
     "test": "tensorflow,jax,test",
     "lint": "test",
 }
@@ -56,6 +58,8 @@ def main(arguments: list[str]) -> int:
     install(EXTRAS[command])
     if command in EXAMPLES:
         return run(PYTHON, f"examples/{command}.py", *rest)
+    if command == "benchmarks":
+        return run(PYTHON, "benchmarks/run_all.py", *rest)
     if command == "lint":
         return run(PYTHON, "-m", "ruff", "check") or run(PYTHON, "-m", "ruff", "format", "--check")
     failed = 0

@@ -23,16 +23,15 @@ on the same model, shows that `OneCycle` compiles anew each time.
 """
 
 import argparse
-import json
 import math
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from rounds import BACKENDS, environment, in_turns, on_backends, ratios, spread, table, write
+import backends
+from rounds import environment, in_turns, ratios, spread, table
 
 PLAIN, COSINE, AGAIN = "plain", "CosineDecay", "CosineDecay again"
 HOST, OURS = "host callback", "OneCycle"
@@ -253,28 +252,5 @@ def markdown(results: dict[str, Any]) -> str:
     )
 
 
-def main() -> int:
-    """Runs the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each (default: 15)")
-    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
-    parser.add_argument("--out", type=Path, help="JSON file to write, and a table beside it")
-    parser.add_argument("--small", action="store_true", help="two rounds of next to nothing")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.small:
-        arguments.rounds = 2
-    if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    if arguments.here:
-        print(json.dumps(measure(arguments)))
-        return 0
-    results = on_backends(__file__, sys.argv[1:], arguments.backends)
-    write(arguments.out, results, markdown(results))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    backends.run(__file__, __doc__, measure, markdown, rounds=15)

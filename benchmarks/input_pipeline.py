@@ -12,12 +12,11 @@ On a machine that others use, images for each second of processor time are the s
 """
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import rounds
 import tensorflow as tf
 
 from keras_onecycle import data
 from keras_onecycle.data.pipelines import training_batches
 from keras_onecycle.data.statistics import STATISTICS
 
-USUAL, OURS, LAYER = "usual, image by image", "keras_onecycle.data.cifar10", "layer alone"
+USUAL, OURS = "usual, image by image", "`keras_onecycle.data.cifar10`"
+LAYER = "`RandomCropFlip` and `standardization` alone, compiled"
 
 
 def load(data_dir: str | None, small: bool) -> tuple[np.ndarray, np.ndarray, str]:
@@ -130,7 +131,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn (default: 3)")
     parser.add_argument("--batch-size", type=int, default=512, help="images (default: 512)")
     parser.add_argument("--data-dir", help="folder of the data (default: as in load_arrays)")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file to write; the table goes beside it, as .md"
+    )
     parser.add_argument("--small", action="store_true", help="two short rounds on random images")
     arguments = parser.parse_args()
     if arguments.small:
@@ -147,55 +150,47 @@ def main() -> None:
         OURS: reader(training_batches(x, y, batch_size)),
         LAYER: compiled_layer(x[:batch_size]),
     }
-    results: dict[str, list[dict[str, float]]] = {name: [] for name in take}
-    for one in take.values():  # Fills caches and shuffle buffers, and compiles.
-        measure(one, batch_size, arguments.seconds)
-    for _ in range(arguments.rounds):
-        for name, one in take.items():
-            results[name].append(measure(one, batch_size, arguments.seconds))
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    ratios = {
-        key: [
-            ours[key] / theirs[key]
-            for ours, theirs in zip(results[OURS], results[USUAL], strict=True)
-        ]
-        for key in ("images_per_second", "images_per_cpu_second")
+    turns = {
+        name: partial(measure, one, batch_size, arguments.seconds) for name, one in take.items()
     }
-    wall, cpu = (ratios[key] for key in ratios)
-    print(
-        f"{statistics.median(wall):.1f} times the usual pipeline by the clock ({min(wall):.1f} to "
-        f"{max(wall):.1f} over {arguments.rounds} rounds), {statistics.median(cpu):.1f} times by "
-        f"processor time ({min(cpu):.1f} to {max(cpu):.1f}); {source}, batches of {batch_size}, "
-        f"{cores} cores.\n"
+    for turn in turns.values():  # Fills caches and shuffle buffers, and compiles.
+        turn()
+    results = rounds.in_turns(turns, arguments.rounds)
+    environment = rounds.environment()
+    content = {
+        "data": source,
+        "batch_size": batch_size,
+        "environment": environment,
+        "rounds": results,
+    }
+    rounds.write(arguments.out, content, markdown(results, environment["cores"]))
+
+
+def markdown(results: dict[str, list[dict[str, float]]], cores: int) -> str:
+    """Returns the table, the usual pipeline first."""
+    wall, cpu = (
+        {name: [one[key] for one in of] for name, of in results.items()}
+        for key in ("images_per_second", "images_per_cpu_second")
     )
-    print("| pipeline | images/s: median (lowest to highest) | per core | images per CPU second |")
-    print("| --- | --- | --- | --- |")
-    for name, rounds in results.items():
-        rates = [one["images_per_second"] for one in rounds]
-        per_cpu = statistics.median(one["images_per_cpu_second"] for one in rounds)
-        label = f"{name}, {keras.backend.backend()}, compiled" if name == LAYER else name
-        median = statistics.median(rates)
-        print(
-            f"| {label} | {median:,.0f} ({min(rates):,.0f} to {max(rates):,.0f}) "
-            f"| {median / cores:,.0f} | {per_cpu:,.0f} |"
-        )
-    if arguments.out:
-        content = {
-            "settings": {**vars(arguments), "out": str(arguments.out), "data": source},
-            "environment": {
-                "python": platform.python_version(),
-                "machine": platform.machine(),
-                "cores": cores,
-                "backend": keras.backend.backend(),
-                "keras": keras.__version__,
-                "tensorflow": tf.__version__,
-            },
-            "ratio": ratios,
-            "rounds": results,
-        }
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    lines = [
+        [
+            name,
+            *(rounds.spread(rounds.ratios(of[name], of[USUAL]), ".1f") for of in (wall, cpu)),
+            rounds.spread(wall[name], ",.0f"),
+            f"{statistics.median(wall[name]) / cores:,.0f}",
+            f"{statistics.median(cpu[name]):,.0f}",
+        ]
+        for name in results
+    ]
+    header = [
+        "pipeline",
+        "of the usual",
+        "by processor time",
+        "images/s",
+        "images/s per core",
+        "images per CPU second",
+    ]
+    return rounds.table(header, lines)
 
 
 if __name__ == "__main__":

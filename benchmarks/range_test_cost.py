@@ -14,28 +14,18 @@ what a process of plain training held, in copies of all variables of model and o
 """
 
 import argparse
-import json
-import resource
+import multiprocessing
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Any
 
-from rounds import (
-    BACKENDS,
-    environment,
-    in_turns,
-    on_backends,
-    process_environment,
-    ratios,
-    spread,
-    table,
-    write,
-)
+import backends
+import memory
+from rounds import environment, in_turns, ratios, spread, table
 
 PLAIN, OURS = "plain", "lr_find"
 NUMPY, COPY, RESTORE = "NumPy", "copy", "restore"
@@ -159,33 +149,22 @@ def copy_cost(subject: Any, rounds: int) -> dict[str, Any]:
 def peak(subject: Any, name: str) -> int:
     """Runs one contestant for a few steps; returns the bytes that this process held at most."""
     (find if name == OURS else train)(subject, 3)
-    # Bytes on macOS, KiB elsewhere.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return memory.peak()
 
 
-def peaks(backend: str, number: int, rounds: int, small: bool) -> dict[str, list[int]]:
-    """Measures peak memory, each in a process of its own, two at once."""
+def peaks(subject: Any, rounds: int) -> dict[str, list[int]]:
+    """Measures peak memory, each time in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as processes:
 
-    def run(name: str) -> int:
-        options = ["--small"] if small else []
-        command = [sys.executable, __file__, "--peak", str(number), name, *options]
-        done = subprocess.run(
-            command,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=process_environment(backend),
-        )
-        return int(done.stdout.splitlines()[-1])
+        def measure(name: str) -> int:
+            return processes.submit(peak, subject, name).result()
 
-    with ThreadPoolExecutor(2) as pool:
-        measured = list(pool.map(run, [PLAIN, OURS] * rounds))
-    return {PLAIN: measured[::2], OURS: measured[1::2]}
+        return in_turns({name: partial(measure, name) for name in (PLAIN, OURS)}, rounds)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measures all but memory on the backend of this process."""
+    """Measures everything on the backend of this process."""
     steps = 4 if arguments.small else 100
     backend = environment()["backend"]
     rows = []
@@ -207,15 +186,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                     for key in ("steps", "steps_cpu", "whole")
                 },
                 "state": copy_cost(subject, arguments.rounds),
+                "peak_bytes": peaks(subject, arguments.rounds),
             }
         )
     return {"environment": environment(), "rows": rows}
-
-
-def copies(row: dict[str, Any]) -> list[float]:
-    """Returns what `lr_find` holds more than training, in copies of all variables."""
-    pairs = zip(row["peak_bytes"][OURS], row["peak_bytes"][PLAIN], strict=True)
-    return [(ours - plain) / row["state"]["bytes"] for ours, plain in pairs]
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -235,19 +209,14 @@ def markdown(results: dict[str, Any]) -> str:
                 ]
             )
             seconds = row["state"]["seconds"]
-            more = statistics.median(
-                ours - plain
-                for ours, plain in zip(
-                    row["peak_bytes"][OURS], row["peak_bytes"][PLAIN], strict=True
-                )
-            )
+            peak_bytes, size = row["peak_bytes"], row["state"]["bytes"]
             state_rows.append(
                 [
                     backend,
                     row["subject"],
-                    f"{row['state']['bytes'] / 2**20:.4g}",
-                    spread(copies(row), ".2f"),
-                    f"{more / 2**20:.0f} of {statistics.median(row['peak_bytes'][PLAIN]) / 2**20:.0f}",
+                    f"{size / 2**20:.4g}",
+                    memory.more(peak_bytes[OURS], peak_bytes[PLAIN], size),
+                    f"{statistics.median(peak_bytes[PLAIN]) / 2**20:.0f}",
                     spread(ratios(seconds[COPY], seconds[NUMPY]), ".2f"),
                     spread(ratios(seconds[RESTORE], seconds[NUMPY]), ".2f"),
                     *(f"{statistics.median(seconds[name]) * 1e3:.3g}" for name in seconds),
@@ -276,8 +245,8 @@ def markdown(results: dict[str, Any]) -> str:
                     "backend",
                     "model",
                     "variables, MiB",
-                    "lr_find holds more than plain training, in copies",
-                    "in MiB",
+                    "lr_find holds more than plain training",
+                    "which holds, MiB",
                     "copy / NumPy's",
                     "restore / NumPy's copy",
                     "NumPy's copy, ms",
@@ -290,36 +259,5 @@ def markdown(results: dict[str, Any]) -> str:
     )
 
 
-def main() -> int:
-    """Runs the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
-    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
-    parser.add_argument("--out", type=Path, help="JSON file to write, and a table beside it")
-    parser.add_argument("--small", action="store_true", help="one round of a tiny model")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.small:
-        arguments.rounds = 1
-    if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    if arguments.peak:
-        number, name = arguments.peak
-        print(peak(subjects(arguments.small)[int(number)], name))
-        return 0
-    if arguments.here:
-        print(json.dumps(measure(arguments)))
-        return 0
-    results = on_backends(__file__, sys.argv[1:], arguments.backends)
-    for backend, result in results.items():
-        for number, row in enumerate(result["rows"]):
-            row["peak_bytes"] = peaks(backend, number, arguments.rounds, arguments.small)
-    write(arguments.out, results, markdown(results))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    backends.run(__file__, __doc__, measure, markdown, rounds=5)

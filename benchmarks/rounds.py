@@ -4,13 +4,9 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-
-BACKENDS = ("tensorflow", "jax")
 
 Measured = TypeVar("Measured")
 
@@ -61,29 +57,6 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
     }
-
-
-def process_environment(backend: str) -> dict[str, str]:
-    """Returns the environment of a process that runs on a backend."""
-    return {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-
-
-def on_backends(script: str, arguments: Sequence[str], backends: Sequence[str]) -> dict[str, Any]:
-    """Runs a script with `--here`, in a process for each backend, and returns the JSON of its last line."""
-    results = {}
-    for backend in backends:
-        command = [sys.executable, script, *arguments, "--here"]
-        run = subprocess.run(
-            command,
-            check=False,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=process_environment(backend),
-        )
-        if run.returncode:
-            sys.exit(run.returncode)
-        results[backend] = json.loads(run.stdout.splitlines()[-1])
-    return results
 
 
 def write(path: Path | None, content: Any, markdown: str) -> None:

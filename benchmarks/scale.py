@@ -4,8 +4,8 @@ usage: python benchmarks/scale.py [--rounds 5] [--backends tensorflow jax] [--ou
 
 Parameters go from 10^4 to 10^8, in dense models under SGD with momentum. Plain `fit`, `fit` with
 `OneCycle` and `fit` with `LRFinder` are under way together and take turns, an epoch each; the ratios
-are of epochs of the same round. Memory is how far the process rose at most (VmHWM, where the kernel
-lets it be reset) while each of them trained anew, above plain training, in copies of the variables.
+are of epochs of the same round. Memory is how far the process rose at most (Linux's VmHWM) while each
+of them trained anew, above plain training, in copies of the variables.
 
 Schedules go from 10^3 to 10^9 steps. Timed is the compiled evaluation of learning rate and momentum,
 beside `CosineDecay`. Their error is against fractions, around a tenth of the cycle (for 10^9 steps, step
@@ -15,7 +15,6 @@ moved, in a compiled train step whose optimizer has made that many updates.
 """
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -23,10 +22,11 @@ import time
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from rounds import BACKENDS, environment, in_turns, on_backends, ratios, spread, table, write
+import backends
+import memory
+from rounds import environment, in_turns, ratios, spread, table
 
 PLAIN, CYCLE, FINDER = "plain", "OneCycle", "LRFinder"
 LR = 1e-5
@@ -80,12 +80,6 @@ def step_cost(subject: Any, steps: int, rounds: int) -> dict[str, dict[str, list
     }
 
 
-def memory(key: str) -> int:
-    """Returns what Linux says of this process, in bytes."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.split(f"{key}:")[1].split()[0]) * 1024
-
-
 def memory_cost(subject: Any, rounds: int) -> dict[str, Any]:
     """Measures how far memory rises while each contestant trains, in turns."""
     import numpy as np
@@ -94,19 +88,16 @@ def memory_cost(subject: Any, rounds: int) -> dict[str, Any]:
     model = subject.model(optimizer())
 
     def rise(name: str) -> int:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before = memory("VmRSS")
+        memory.forget_peak()
+        before = memory.held()
         # Another step than the last time: plain training compiles too.
         model.train_function = None
         model.fit(x, y, batch_size=subject.batch_size, verbose=0, callbacks=callbacks(name, 2))
-        return memory("VmHWM") - before
+        return memory.peak() - before
 
     contestants = {name: lambda name=name: rise(name) for name in (PLAIN, CYCLE, FINDER)}
-    try:
-        for contestant in contestants.values():
-            contestant()
-    except OSError:
-        return {"bytes": None}
+    for contestant in contestants.values():
+        contestant()
     variables = (*model.variables, *model.optimizer.variables)
     return {
         "bytes": sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize for v in variables),
@@ -259,21 +250,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory_cells(row: dict[str, Any]) -> list[str]:
-    """Returns what each holds more than plain training, in copies of the variables and in MiB."""
-    size = row["bytes"]
-    if size is None:
-        return ["not measured"] * 3
-    more = {
-        name: [of - plain for of, plain in zip(row["rise"][name], row["rise"][PLAIN], strict=True)]
-        for name in (CYCLE, FINDER)
-    }
-    cells = [f"{size / 2**20:.3g}"]
-    for values in more.values():
-        mebibytes = f"{statistics.median(values) / 2**20:.0f} MiB"
-        # Below that, the rest of the process moves by as much.
-        copies = f"{spread([value / size for value in values], '.2f')} copies, "
-        cells.append(mebibytes if size < 2**26 else copies + mebibytes)
-    return cells
+    """Returns the size of the variables, and what each holds more than plain training."""
+    size, rise = row["bytes"], row["rise"]
+    held = [memory.more(rise[name], rise[PLAIN], size) for name in (CYCLE, FINDER)]
+    return [f"{size / 2**20:.3g}", *held]
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -347,28 +327,5 @@ def markdown(results: dict[str, Any]) -> str:
     )
 
 
-def main() -> int:
-    """Runs the benchmark."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: 5)")
-    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
-    parser.add_argument("--out", type=Path, help="JSON file to write, and a table beside it")
-    parser.add_argument("--small", action="store_true", help="one round of a tiny model")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.small:
-        arguments.rounds = 1
-    if arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    if arguments.here:
-        print(json.dumps(measure(arguments)))
-        return 0
-    results = on_backends(__file__, sys.argv[1:], arguments.backends)
-    write(arguments.out, results, markdown(results))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    backends.run(__file__, __doc__, measure, markdown, rounds=5)

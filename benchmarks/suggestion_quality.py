@@ -118,7 +118,11 @@ TASKS = {
         lambda seed: scikit(datasets.load_breast_cancer, seed), lambda: mlp([32, 32]), 2, 16, 16
     ),
     "wine": Task(lambda seed: scikit(datasets.load_wine, seed), lambda: mlp([32]), 3, 8, 25),
+    "iris": Task(lambda seed: scikit(datasets.load_iris, seed), lambda: mlp([32]), 3, 8, 30),
     "cifar10 (2,000)": Task(lambda seed: cifar(), convolutions, 10, 64, 10),
+    "cifar10 (2,000), dense": Task(
+        lambda seed: cifar(), lambda: [keras.layers.Flatten(), *mlp([128, 128])], 10, 64, 10
+    ),
 }
 OPTIMIZERS: dict[str, Callable[[], keras.Optimizer]] = {
     "SGD": lambda: keras.optimizers.SGD(momentum=0.9),

@@ -1,6 +1,7 @@
 """Images a second that ResNets train at: backends, precisions, with and without XLA, side by side.
 
-usage: python benchmarks/train_step.py [--depths 20 56] [--rounds 5] [--out FILE.json]
+usage: python benchmarks/train_step.py [--depths 20 56] [--rounds 5] [--backends tensorflow jax]
+                                       [--out FILE.json] [--small]
 
 Each backend runs in a process of its own. In it all models are compiled first and then take turns, so
 that a change of the machine's speed meets all of them.
@@ -8,33 +9,33 @@ that a change of the machine's speed meets all of them.
 
 import argparse
 import itertools
-import json
-import os
 import statistics
-import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-BACKENDS = ("tensorflow", "jax")
+import backends
+from rounds import environment, spread, table
+
 PRECISIONS = ("float32", "mixed_bfloat16")
 JIT = {"on": True, "off": False}
 
 
-def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures every model on the backend of this process."""
     import keras
     import numpy as np
 
     from keras_onecycle import models
 
-    batch_size, steps = arguments.batch_size, arguments.steps
+    depths, batch_size, steps = arguments.depths, arguments.batch_size, arguments.steps
+    if arguments.small:
+        depths, batch_size, steps = [8], 8, 1
     rng = np.random.default_rng(0)
     x = rng.normal(size=(batch_size * steps, 32, 32, 3)).astype("float32")
     y = rng.integers(0, 10, len(x))
     rows = []
-    for depth, precision, jit in itertools.product(arguments.depths, PRECISIONS, JIT):
+    for depth, precision, jit in itertools.product(depths, PRECISIONS, JIT):
         keras.config.set_dtype_policy(precision)
         model = models.resnet(depth)
         model.compile(
@@ -61,63 +62,50 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             row["images_per_second"].append(images / (time.perf_counter() - began))
     for row in rows:
         del row["model"]
-        row["backend"] = keras.backend.backend()
-        row["version"] = __import__(row["backend"]).__version__
-        row["keras"] = keras.__version__
-    return rows
+    return {"environment": environment(), "batch_size": batch_size, "rows": rows}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def markdown(results: dict[str, Any]) -> str:
     """Returns the rows in Markdown, each beside the fastest of its depth."""
-    lines = [
-        "| ResNet | backend | precision | jit | of the fastest | images/s (min - max) | first step, s |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+    rows = [
+        (row, backend, statistics.median(row["images_per_second"]))
+        for backend, result in results.items()
+        for row in result["rows"]
     ]
-    median = {id(row): statistics.median(row["images_per_second"]) for row in rows}
-    for row in sorted(rows, key=lambda row: (row["depth"], -median[id(row)])):
-        speeds = row["images_per_second"]
-        best = max(median[id(other)] for other in rows if other["depth"] == row["depth"])
+    fastest: dict[int, float] = {}
+    for row, _, median in rows:
+        fastest[row["depth"]] = max(median, fastest.get(row["depth"], 0.0))
+    lines = []
+    for row, backend, median in sorted(rows, key=lambda of: (of[0]["depth"], -of[2])):
         lines.append(
-            f"| {row['depth']} | {row['backend']} | {row['precision']} | {row['jit']} "
-            f"| {median[id(row)] / best:.2f} "
-            f"| {median[id(row)]:.0f} ({min(speeds):.0f} - {max(speeds):.0f}) "
-            f"| {row['seconds_to_first_step']:.0f} |"
+            [
+                row["depth"],
+                backend,
+                row["precision"],
+                row["jit"],
+                f"{median / fastest[row['depth']]:.2f}",
+                spread(row["images_per_second"], ".0f"),
+                f"{row['seconds_to_first_step']:.0f}",
+            ]
         )
-    return "\n".join(lines)
+    header = [
+        "ResNet",
+        "backend",
+        "precision",
+        "jit",
+        "of the fastest",
+        "images/s",
+        "first step, s",
+    ]
+    return table(header, lines)
 
 
-def main() -> int:
-    """Runs the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what is measured to the command line."""
     parser.add_argument("--depths", type=int, nargs="+", default=[20, 56])
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=4, help="of a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
-    parser.add_argument("--out", type=Path, help="a JSON file for the raw figures")
-    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if min(arguments.rounds, arguments.steps, arguments.batch_size) < 1:
-        parser.error("--rounds, --steps and --batch-size must be at least 1")
-    if arguments.here:
-        print(json.dumps(measure(arguments)))
-        return 0
-    rows = []
-    for backend in arguments.backends:
-        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        command = [sys.executable, __file__, *sys.argv[1:], "--here"]
-        run = subprocess.run(
-            command, check=False, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        if run.returncode:
-            return run.returncode
-        rows += json.loads(run.stdout.splitlines()[-1])
-    print(table(rows))
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    backends.run(__file__, __doc__, measure, markdown, rounds=5, add_arguments=add_arguments)

@@ -1,0 +1,63 @@
+"""Runs the benchmarks one after the other; each leaves a JSON file and its tables in Markdown.
+
+usage: python benchmarks/run_all.py [NAME ...] [--out docs/benchmarks] [--torch-python PATH] [--small]
+
+Nothing else should run meanwhile. `suggestion_quality` and `input_pipeline` read CIFAR-10 from the folder
+that TFDS_DATA_DIR names; `beside_pytorch` wants a Python that has PyTorch and torch-lr-finder. On two
+cores all of it takes about an hour; a benchmark that fails does not stop the others.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+BENCHMARKS = (
+    "callback_cost",
+    "range_test_cost",
+    "scale",
+    "beside_pytorch",
+    "suggestion_quality",
+    "input_pipeline",
+    "train_step",
+)
+
+
+def main() -> int:
+    """Runs what the command line asks for, and returns how many failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)"
+    )
+    parser.add_argument("--out", type=Path, help="folder for the figures (default: only printed)")
+    parser.add_argument("--torch-python", help="a Python with PyTorch, for beside_pytorch")
+    parser.add_argument("--small", action="store_true", help="only to see that they run")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(BENCHMARKS):
+        parser.error(f"NAME must be of {', '.join(BENCHMARKS)}. Received: {', '.join(unknown)}")
+    failed = []
+    for name in arguments.names or BENCHMARKS:
+        print(f"\n## {name}\n", flush=True)
+        command = [sys.executable, str(HERE / f"{name}.py")]
+        if arguments.small:
+            command.append("--small")
+        if arguments.out:
+            command += ["--out", str(arguments.out / f"{name}.json")]
+            # Hours of trainings are gone on with, or only read.
+            command += ["--resume"] if name == "suggestion_quality" else []
+        if arguments.torch_python and name == "beside_pytorch":
+            command += ["--torch-python", arguments.torch_python]
+        environment = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+        if subprocess.run(command, check=False, env=environment).returncode:
+            failed.append(name)
+    if failed:
+        print(f"Failed: {', '.join(failed)}", file=sys.stderr)
+    return len(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
