@@ -42,13 +42,12 @@ from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
 from keras_onecycle import OneCycle, RangeTestResult, data, lr_find
-from keras_onecycle.suggestion import METHODS, minimum, valley
+from keras_onecycle.suggestion import METHODS
 
 Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-DEFAULT = "valley"
-CANDIDATE = "between"
-# The sets that the candidate was made on; what it is worth is seen on the others.
+DEFAULT = "between"
+# The sets that it was made on; what it is worth is seen on the others.
 MADE_ON = ("digits", "breast_cancer")
 
 # Without a range test: what Keras takes where no learning rate is given, and what is usual.
@@ -56,12 +55,7 @@ NO_TEST = {
     "Keras's default rate": {"SGD": 0.01, "Adam": 0.001},
     "0.1 (SGD), 0.01 (Adam)": {"SGD": 0.1, "Adam": 0.01},
 }
-CONTESTANTS = (*METHODS, CANDIDATE, *NO_TEST)
-
-
-def between(lr: np.ndarray, loss: np.ndarray) -> float:
-    """Suggests the geometric mean of `valley`, which errs to the low side, and `minimum`."""
-    return math.sqrt(valley(lr, loss) * minimum(lr, loss))
+CONTESTANTS = (*METHODS, *NO_TEST)
 
 
 def scikit(load: Callable[..., Any], seed: int) -> Split:
@@ -180,9 +174,9 @@ def suggestions(curve: dict[str, list[float]], optimizer: str) -> dict[str, floa
     """Returns each contestant's learning rate, `None` where a method refuses the curve."""
     suggested: dict[str, float | None] = {}
     result = RangeTestResult(**{name: np.array(values) for name, values in curve.items()})
-    for name, method in [*((name, name) for name in METHODS), (CANDIDATE, between)]:
+    for name in METHODS:
         try:
-            suggested[name] = result.suggest(method)
+            suggested[name] = result.suggest(name)
         except ValueError:
             suggested[name] = None
     return suggested | {name: rates[optimizer] for name, rates in NO_TEST.items()}
@@ -324,15 +318,14 @@ def by_set(cells: dict[str, Cell], which: int, form: str) -> str:
 
 def learning_rates(cells: dict[str, Cell]) -> str:
     """Returns a table with a row for each set and optimizer: what was suggested."""
-    methods = [*METHODS, CANDIDATE]
     rows = []
     for name, cell in cells.items():
         spans = []
-        for method in methods:
+        for method in METHODS:
             rates = cell.suggested[method][np.isfinite(cell.suggested[method])]
             spans.append(f"{rates.min():.2g} to {rates.max():.2g}" if len(rates) else "none")
         rows.append([name, key(cell.grid[cell.best]), *spans])
-    return rounds.table(["set, optimizer", "best LR", *methods], rows)
+    return rounds.table(["set, optimizer", "best LR", *METHODS], rows)
 
 
 def on_the_grid(cells: dict[str, Cell]) -> str:
@@ -356,7 +349,7 @@ def report(cells: dict[str, Cell], seeds: int) -> str:
     ]
     if made_on and held_out:
         parts += [
-            f"The sets that `{CANDIDATE}` was not made on:",
+            f"The sets that `{DEFAULT}` was not made on:",
             over_all(held_out),
             f"Those that it was made on ({', '.join(MADE_ON)}):",
             over_all(made_on),

@@ -280,7 +280,7 @@ def batch_size(lab: Lab) -> str:
     for size in lab.preset.batch_sizes:
         # As many images for each; a range test of less than 30 updates says nothing.
         steps = max(30, lab.preset.short_range_test * lab.preset.base.batch_size // size)
-        rate = float(f"{lab.range_test(num_steps=steps, batch_size=size).suggest():.2g}")
+        rate = float(f"{lab.range_test(num_steps=steps, batch_size=size).suggest('valley'):.2g}")
         runs = lab.runs(batch_size=size, max_lr=rate)
         draw_by_epoch(axes, runs, f"{size}, LR {rate:g}")
         losses = np.array([run["test_loss"] for run in runs], dtype=float)

@@ -38,7 +38,7 @@ class RangeTestResult:
     >>> loss = 1 + (np.log10(lr) + 1) ** 2
     >>> result = keras_onecycle.RangeTestResult(lr=lr, loss=loss, smoothed_loss=loss)
     >>> round(result.suggest(), 4)
-    0.0041
+    0.0064
     >>> round(result.suggest("minimum"), 4)
     0.0098
 
@@ -123,11 +123,12 @@ class RangeTestResult:
         out. Of a momentum's curve they are what counts, and stay. What follows a NaN is left out.
 
         Args:
-            method: `"valley"` (half way down the longest descent), `"steep"` (the steepest descent),
-                `"minimum"` (a tenth of where the loss is lowest), `"slide"` (where the slope has
-                settled); for a momentum range test `"stable"` (the largest momentum before the loss
-                turns up); or a function of two arrays, learning rates or momenta and losses, that
-                returns a float. Defaults to `"auto"`: `"valley"`, or `"stable"`.
+            method: `"between"` (half way, by the log, between the next two), `"valley"` (half way down
+                the longest descent), `"minimum"` (a tenth of where the loss is lowest), `"steep"` (the
+                steepest descent), `"slide"` (where the slope has settled); for a momentum range test
+                `"stable"` (the largest momentum before the loss turns up); or a function of two arrays,
+                learning rates or momenta and losses, that returns a float. On noisy curves `"steep"`
+                and `"slide"` may be far off. Defaults to `"auto"`: `"between"`, or `"stable"`.
 
         Returns:
             A float, for `OneCycle(max_lr=...)` or for an optimizer's momentum.

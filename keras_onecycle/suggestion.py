@@ -1,10 +1,12 @@
 """A range-test curve becomes a learning rate, or a momentum.
 
-Each method is a plain function of the learning rates and the losses, arrays of equal length. They give
-what fastai's functions of the same names give; `stable`, for momenta, is the papers' rule. Put your own
-beside them: `result.suggest(my_function)`.
+Each method is a plain function of the learning rates and the losses, arrays of equal length. `valley`,
+`steep`, `minimum` and `slide` give what fastai's functions of the same names give; `between` lies
+between two of them; `stable`, for momenta, is the papers' rule. Put your own beside them:
+`result.suggest(my_function)`.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +20,28 @@ _FLAT = 1e-6
 _RISE = 0.1
 
 _LEAST_POINTS = 5
+
+
+def between(lr: np.ndarray, loss: np.ndarray) -> float:
+    """Suggests half way, by the log of the learning rate, between `valley` and `minimum`.
+
+    Where `valley` goes wrong it is mostly too small, and `minimum` too large.
+
+    Example:
+
+    >>> lr = np.logspace(-4, 0, 60)
+    >>> loss = 2 + (np.log10(lr) + 1) ** 2
+    >>> round(keras_onecycle.suggestion.between(lr, loss), 4)
+    0.0051
+
+    Args:
+        lr: Float array of shape `(points,)`, ascending.
+        loss: Float array of shape `(points,)`.
+
+    Returns:
+        A float.
+    """
+    return math.sqrt(valley(lr, loss) * minimum(lr, loss))
 
 
 def valley(lr: np.ndarray, loss: np.ndarray) -> float:
@@ -154,7 +178,9 @@ def stable(momentum: np.ndarray, loss: np.ndarray) -> float:
     return float(momentum[_end_of_rise(loss)])
 
 
+# The first is the default: see benchmarks/suggestion_quality.py.
 METHODS: dict[str, SuggestionMethod] = {
+    "between": between,
     "valley": valley,
     "steep": steep,
     "minimum": minimum,

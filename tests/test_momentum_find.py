@@ -326,7 +326,7 @@ def test_methods_for_learning_rates_are_refused(method: str) -> None:
     with pytest.raises(ValueError, match=r"`method` must be one of 'stable', 'auto'.*'best'"):
         made(bowl()).suggest("best")
     lr = np.geomspace(1e-3, 1, 100)
-    with pytest.raises(ValueError, match=r"`method` must be one of 'valley'.*'stable'"):
+    with pytest.raises(ValueError, match=r"`method` must be one of 'between'.*'stable'"):
         RangeTestResult(lr, bowl(), bowl()).suggest("stable")
 
 

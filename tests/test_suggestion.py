@@ -11,15 +11,22 @@ from keras_onecycle import RangeTestResult, suggestion
 pytestmark = pytest.mark.any_backend
 
 METHODS = sorted(suggestion.METHODS)
+FASTAI = ("minimum", "slide", "steep", "valley")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FASTAI)
 def test_equals_fastai(method: str) -> None:
     cases = reference.load("fastai_suggestions")
     assert len(cases) == 48
     for case in cases:
         got = suggestion.METHODS[method](np.array(case["lr"]), np.array(case["loss"]))
         assert got == pytest.approx(case[method], rel=1e-6)
+
+
+def test_between_is_as_far_from_valley_as_from_minimum() -> None:
+    for case in reference.load("fastai_suggestions"):
+        got = suggestion.between(np.array(case["lr"]), np.array(case["loss"]))
+        assert got / case["valley"] == pytest.approx(case["minimum"] / got, rel=1e-6)
 
 
 def fastai_valley(lr: np.ndarray, loss: np.ndarray) -> float:
@@ -49,7 +56,7 @@ def test_valley_of_any_curve_with_ties(loss: np.ndarray) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(curves, st.sampled_from(METHODS), st.floats(0.1, 10), st.floats(-5, 5))
+@given(curves, st.sampled_from(FASTAI), st.floats(0.1, 10), st.floats(-5, 5))
 def test_a_suggestion_is_a_tested_rate(
     loss: np.ndarray, method: str, scale: float, shift: float
 ) -> None:
@@ -135,7 +142,7 @@ def test_slide_needs_its_window() -> None:
 
 
 def test_bad_methods_are_named() -> None:
-    with pytest.raises(ValueError, match=r"`method` must be one of 'valley'.*method='best'"):
+    with pytest.raises(ValueError, match=r"`method` must be one of 'between'.*method='best'"):
         result(bowl()).suggest("best")
     with pytest.raises(TypeError, match="method=3"):
         result(bowl()).suggest(3)

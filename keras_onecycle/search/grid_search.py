@@ -50,7 +50,7 @@ def grid_search(
     seed: int = 0,
     one_cycle: Mapping[str, Any] | None = None,
     range_test: Mapping[str, Any] | None = None,
-    suggest: str | SuggestionMethod = "valley",
+    suggest: str | SuggestionMethod = "auto",
     sampler: "str | optuna.samplers.BaseSampler" = "grid",
     num_trials: int | None = None,
     pruner: "optuna.pruners.BasePruner | None" = None,
@@ -117,7 +117,7 @@ def grid_search(
             to `0`.
         one_cycle: Dict of arguments of `OneCycle`. Defaults to `None`.
         range_test: Dict of arguments of `lr_find`. Defaults to `None`.
-        suggest: What `RangeTestResult.suggest` takes. Defaults to `"valley"`.
+        suggest: What `RangeTestResult.suggest` takes. Defaults to `"auto"`.
         sampler: `"grid"` for every combination, `"tpe"`, or one of Optuna's samplers. Defaults to
             `"grid"`.
         num_trials: Integer, at least 1: settings that a sampler draws. Only, and always, with one.
