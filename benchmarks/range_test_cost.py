@@ -224,7 +224,7 @@ def markdown(results: dict[str, Any]) -> str:
             )
     return "\n\n".join(
         [
-            "100 steps: ratios, then seconds. Medians of the rounds (lowest to highest).",
+            "100 steps: ratios, then seconds. Medians of the rounds (quartiles).",
             table(
                 [
                     "backend",

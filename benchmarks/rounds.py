@@ -1,12 +1,13 @@
-"""Measurements in turns, their medians and spread, and the table and file that they end in."""
+"""Measurements in turns, their medians and quartiles, and the table and file that they end in."""
 
 import json
 import os
 import platform
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 Measured = TypeVar("Measured")
 
@@ -33,8 +34,8 @@ def ratios(values: Sequence[float], reference: Sequence[float]) -> list[float]:
 
 
 def spread(values: Sequence[float], form: str = ".3f") -> str:
-    """Returns median, lowest and highest."""
-    median, low, high = statistics.median(values), min(values), max(values)
+    """Returns the median and the quartiles: what others do on the machine is in the extremes."""
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
     return f"{median:{form}} ({low:{form}} to {high:{form}})"
 
 

@@ -1,6 +1,6 @@
 """How the costs of `OneCycle` and `lr_find` grow with the model, and the schedule's with its length.
 
-usage: python benchmarks/scale.py [--rounds 5] [--backends tensorflow jax] [--out FILE.json] [--small]
+usage: python benchmarks/scale.py [--rounds 9] [--backends tensorflow jax] [--out FILE.json] [--small]
 
 Parameters go from 10^4 to 10^8, in dense models under SGD with momentum. Plain `fit`, `fit` with
 `OneCycle` and `fit` with `LRFinder` are under way together and take turns, an epoch each; the ratios
@@ -288,7 +288,7 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             "A step and memory: ratios, then milliseconds, then what is held more than in plain "
-            "training. Medians of the rounds (lowest to highest).",
+            "training. Medians of the rounds (quartiles).",
             table(
                 [
                     "backend",
@@ -328,4 +328,4 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    backends.run(__file__, __doc__, measure, markdown, rounds=5)
+    backends.run(__file__, __doc__, measure, markdown, rounds=9)

@@ -362,6 +362,7 @@ def _build_optimizer(model: keras.Model) -> None:
 
     TensorFlow is slow to make them while it traces a step.
     """
+    # Private, but nothing public sees a layer inside a layer, which may have no variables yet.
     if not model.optimizer.built and all(layer.built for layer in model._flatten_layers()):
         model.optimizer.build(model.trainable_variables)
 

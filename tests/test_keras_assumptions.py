@@ -84,6 +84,40 @@ def test_the_loss_in_the_logs_is_a_mean_since_the_last_reset() -> None:
     np.testing.assert_allclose(losses, wanted, rtol=1e-5)
 
 
+def test_a_layer_inside_a_layer_is_seen_before_it_has_variables() -> None:
+    class Outer(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = keras.layers.Dense(1)
+
+        def build(self, input_shape: tuple) -> None:
+            self.built = True
+
+        def call(self, x: object) -> object:
+            return self.inner(x)
+
+    class Model(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.outer = Outer()
+
+        def build(self, input_shape: tuple) -> None:
+            self.outer.build(input_shape)
+            self.built = True
+
+        def call(self, x: object) -> object:
+            return self.outer(x)
+
+    model = Model()
+    model.build((None, 4))
+    assert model.built
+    assert model.outer.inner in model._flatten_layers()
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+    # An optimizer built too early would not know the variables.
+    fit(model, OneCycle(0.01))
+    assert len(model.optimizer.variables) == 4
+
+
 def test_tensorboard_has_learning_rate_and_momentum(tmp_path: Path) -> None:
     if keras.backend.backend() != "tensorflow":
         pytest.skip("Keras's TensorBoard callback needs TensorFlow")
