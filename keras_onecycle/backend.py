@@ -27,6 +27,10 @@ def _copies(variable: keras.Variable) -> tuple[Any, ...]:
     return strategy.experimental_local_results(variable.value)
 
 
+# Bytes that are written into a variable at once.
+_PIECE = 2**24
+
+
 def read(variable: keras.Variable) -> list[np.ndarray]:
     """Returns the value in host memory, one for each replica.
 
@@ -39,11 +43,18 @@ def read(variable: keras.Variable) -> list[np.ndarray]:
 
 def write(variable: keras.Variable, values: list[np.ndarray]) -> None:
     """Assigns what `read` returned."""
-    if len(values) == 1:
-        variable.assign(values[0])
+    if keras.backend.backend() != "tensorflow":
+        (value,) = values
+        variable.assign(value)
         return
     for copy, value in zip(_copies(variable), values, strict=True):
-        copy.assign(value)
+        if value.nbytes <= _PIECE:
+            copy.assign(value)
+            continue
+        # At once, the variable would be in memory a second time meanwhile.
+        rows = max(1, _PIECE * len(value) // value.nbytes)
+        for start in range(0, len(value), rows):
+            copy[start : start + rows].assign(value[start : start + rows])
 
 
 def to_int(scalar: Any) -> int:

@@ -132,8 +132,7 @@ def lr_find(
 
     Weights, statistics of BatchNorm, seeds, optimizer, metrics and `stop_training` are afterwards as
     before, bit for bit, also after an exception or Ctrl-C. Host memory for that: one copy of the
-    variables of model and optimizer (on TensorFlow, and while they are put back, one more of the
-    variable whose turn it is). On TensorFlow, a layer that calls `keras.random` without a
+    variables of model and optimizer. On TensorFlow, a layer that calls `keras.random` without a
     `SeedGenerator` of its own draws from Keras's global one, which is no variable of the model and
     is not put back.
 

@@ -85,6 +85,7 @@ def test_the_largest_batch_under_a_limit_fits_and_the_next_does_not(held: int) -
 
 
 @linux
+@pytest.mark.any_backend
 def test_a_child_that_the_kernel_kills_was_out_of_memory() -> None:
     model = batch_size_model.build(batch_size_model.Killed())
     x, y = batch_size_model.data()
@@ -95,6 +96,7 @@ def test_a_child_that_the_kernel_kills_was_out_of_memory() -> None:
 
 
 @linux
+@pytest.mark.any_backend
 def test_an_error_that_more_memory_prevents_was_out_of_memory(held: int) -> None:
     model = batch_size_model.build(batch_size_model.Silent())
     result = find_batch_size(
@@ -110,12 +112,14 @@ def test_an_error_that_more_memory_prevents_was_out_of_memory(held: int) -> None
     assert result.out_of_memory == 16
 
 
+@pytest.mark.any_backend
 def test_another_failure_of_the_child_is_raised_with_its_text() -> None:
     model = batch_size_model.build(batch_size_model.Wrong())
     with pytest.raises(RuntimeError, match=r"(?s)exit status 1.*no training today"):
         find_batch_size(model, *batch_size_model.data(), verbose=0)
 
 
+@pytest.mark.any_backend
 def test_a_model_that_a_child_cannot_load_is_told() -> None:
     class Local(keras.layers.Layer):
         def call(self, x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 import reference
 from keras_onecycle import backend
@@ -24,7 +25,10 @@ def state(model: keras.Model) -> list[np.ndarray]:
     return [np.array(v.value) for v in (*model.variables, *model.optimizer.variables)]
 
 
-def test_restored_bit_for_bit_more_than_once() -> None:
+# So few bytes that even these variables are written piece by piece.
+@pytest.mark.parametrize("piece", [2**24, 24])
+def test_restored_bit_for_bit_more_than_once(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "_PIECE", piece)
     model = trained()
     before = state(model)
     snapshot = Snapshot(model)
