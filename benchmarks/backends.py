@@ -14,11 +14,6 @@ from rounds import write
 BACKENDS = ("tensorflow", "jax")
 
 
-def environment_for(backend: str) -> dict[str, str]:
-    """Returns the environment of a process that runs on a backend."""
-    return {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-
-
 def run(
     script: str,
     doc: str,
@@ -67,7 +62,7 @@ def run(
             check=False,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment_for(backend),
+            env={**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
         if done.returncode:
             sys.exit(done.returncode)

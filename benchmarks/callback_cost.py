@@ -79,33 +79,28 @@ class Plan:
     again: int
 
 
-def epochs_in_turns(
+def epochs_of_all(
     subject: Any, steps: int, steps_per_execution: int, rounds: int
 ) -> dict[str, list[Any]]:
-    """Returns the epochs of each contestant, in turns."""
-    from fits import Fit
+    """Returns the epochs of each contestant, on new models, in turns."""
+    from fits import WARM_UP, Fit, epochs_in_turns
 
+    epochs = WARM_UP + rounds
     fits = {}
     x, y = subject.data(steps)
-    for name, make in contestants((rounds + 2) * steps).items():
+    for name, make in contestants(epochs * steps).items():
         optimizer, callbacks = make()
         model = subject.model(optimizer, steps_per_execution=steps_per_execution)
         arguments = {"callbacks": callbacks, "batch_size": subject.batch_size}
-        fits[name] = Fit(model, x, y, epochs=rounds + 2, **arguments)
-    # One epoch compiles, and another warms up.
-    for fit in (*fits.values(), *fits.values()):
-        fit.epoch()
-    epochs = in_turns({name: fit.epoch for name, fit in fits.items()}, rounds)
-    for fit in fits.values():
-        fit.finish()
-    return epochs
+        fits[name] = Fit(model, x, y, epochs=epochs, **arguments)
+    return epochs_in_turns(fits, rounds)
 
 
 def step_cost(subject: Any, plan: Plan, steps_per_execution: int) -> dict[str, Any]:
     """Measures the steps of each contestant."""
     steps = max(plan.steps, steps_per_execution)
     sets = [
-        epochs_in_turns(subject, steps, steps_per_execution, plan.rounds) for _ in range(plan.again)
+        epochs_of_all(subject, steps, steps_per_execution, plan.rounds) for _ in range(plan.again)
     ]
 
     def column(key: str, per: float = 1.0) -> dict[str, list[float]]:

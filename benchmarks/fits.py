@@ -6,11 +6,12 @@ waits at the end of every epoch until it is told to go on; no two ever run at on
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+from rounds import in_turns
 
 
 @dataclass
@@ -85,6 +86,20 @@ class Fit:
     def _pause(self) -> None:
         self._done.release()
         self._go.acquire()
+
+
+# Before the first epoch that counts: one compiles, and another warms up.
+WARM_UP = 2
+
+
+def epochs_in_turns(fits: Mapping[str, Fit], rounds: int) -> dict[str, list[Epoch]]:
+    """Runs `WARM_UP` epochs of each, then so many in turns, which are returned, and lets all end."""
+    for fit in WARM_UP * list(fits.values()):
+        fit.epoch()
+    epochs = in_turns({name: fit.epoch for name, fit in fits.items()}, rounds)
+    for fit in fits.values():
+        fit.finish()
+    return epochs
 
 
 class _Mark(keras.callbacks.Callback):

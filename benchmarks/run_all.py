@@ -2,9 +2,9 @@
 
 usage: python benchmarks/run_all.py [NAME ...] [--out docs/benchmarks] [--torch-python PATH] [--small]
 
-Nothing else should run meanwhile. `suggestion_quality` and `input_pipeline` read CIFAR-10 from the folder
-that TFDS_DATA_DIR names; `beside_pytorch` wants a Python that has PyTorch and torch-lr-finder. On two
-cores all of it takes about an hour; a benchmark that fails does not stop the others.
+Nothing else should run meanwhile: all of it takes more than an hour on two cores. `suggestion_quality` and
+`input_pipeline` read CIFAR-10 from the folder that TFDS_DATA_DIR names; `beside_pytorch` wants a Python that
+has PyTorch and torch-lr-finder. A benchmark that fails does not stop the others.
 """
 
 import argparse

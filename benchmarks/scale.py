@@ -54,9 +54,9 @@ def optimizer() -> Any:
 
 def step_cost(subject: Any, steps: int, rounds: int) -> dict[str, dict[str, list[float]]]:
     """Measures the steps of each contestant, in turns."""
-    from fits import Fit
+    from fits import WARM_UP, Fit, epochs_in_turns
 
-    epochs = rounds + 2
+    epochs = WARM_UP + rounds
     x, y = subject.data(steps)
     fits = {}
     for name in (PLAIN, CYCLE, FINDER):
@@ -68,12 +68,7 @@ def step_cost(subject: Any, steps: int, rounds: int) -> dict[str, dict[str, list
             callbacks=callbacks(name, epochs * steps),
             batch_size=subject.batch_size,
         )
-    # One epoch compiles, and another warms up.
-    for fit in (*fits.values(), *fits.values()):
-        fit.epoch()
-    measured = in_turns({name: fit.epoch for name, fit in fits.items()}, rounds)
-    for fit in fits.values():
-        fit.finish()
+    measured = epochs_in_turns(fits, rounds)
     return {
         key: {name: [getattr(e, attribute) / steps for e in of] for name, of in measured.items()}
         for key, attribute in (("wall", "steps"), ("cpu", "steps_cpu"))

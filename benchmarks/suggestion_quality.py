@@ -46,7 +46,7 @@ from keras_onecycle.suggestion import METHODS
 
 Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-DEFAULT = "between"
+DEFAULT = next(iter(METHODS))
 # The sets that it was made on; what it is worth is seen on the others.
 MADE_ON = ("digits", "breast_cancer")
 

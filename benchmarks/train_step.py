@@ -12,10 +12,11 @@ import itertools
 import statistics
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import backends
-from rounds import environment, spread, table
+from rounds import environment, in_turns, spread, table
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 JIT = {"on": True, "off": False}
@@ -50,16 +51,17 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         began = time.perf_counter()
         model.fit(x[:batch_size], y[:batch_size], batch_size=batch_size, verbose=0)
         rows[-1]["seconds_to_first_step"] = time.perf_counter() - began
-        rows[-1]["images_per_second"] = []
         print(f"{keras.backend.backend()}: compiled {len(rows)}", file=sys.stderr, flush=True)
-    for _ in range(arguments.rounds):
-        for row in rows:
-            images = row["steps"] * batch_size
-            began = time.perf_counter()
-            row["model"].fit(
-                x[:images], y[:images], batch_size=batch_size, shuffle=False, verbose=0
-            )
-            row["images_per_second"].append(images / (time.perf_counter() - began))
+
+    def images_per_second(row: dict[str, Any]) -> float:
+        images = row["steps"] * batch_size
+        began = time.perf_counter()
+        row["model"].fit(x[:images], y[:images], batch_size=batch_size, shuffle=False, verbose=0)
+        return images / (time.perf_counter() - began)
+
+    turns = {str(number): partial(images_per_second, row) for number, row in enumerate(rows)}
+    for row, measured in zip(rows, in_turns(turns, arguments.rounds).values(), strict=True):
+        row["images_per_second"] = measured
     for row in rows:
         del row["model"]
     return {"environment": environment(), "batch_size": batch_size, "rows": rows}

@@ -38,8 +38,6 @@ MOMENTUM = 0.9
 DEFAULT_BATCH_SIZE = 32
 # An epoch of fewer updates is too short a cycle on so little data, however fast it is.
 UPDATES_PER_EPOCH = 16
-# "valley" suggests less, too little for trainings as short as these.
-SUGGEST = "minimum"
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -165,12 +163,12 @@ def run(task: Task, seeds: int, folds: int, memory_limit: int | None, out: Path)
         f"{batch_size}, for at least {UPDATES_PER_EPOCH} updates an epoch",
     )
 
-    default_lr = _range_test(task, DEFAULT_BATCH_SIZE).suggest(SUGGEST)
+    default_lr = _range_test(task, DEFAULT_BATCH_SIZE).suggest()
     result = _range_test(task, batch_size)
-    result.plot(axes[0, 2], suggest=SUGGEST)
+    result.plot(axes[0, 2])
     step(
         "range test",
-        f"max_lr={result.suggest(SUGGEST):.3g} (at batch size {DEFAULT_BATCH_SIZE}: {default_lr:.3g})",
+        f"max_lr={result.suggest():.3g} (at batch size {DEFAULT_BATCH_SIZE}: {default_lr:.3g})",
     )
 
     decays = weight_decay_find(
@@ -185,7 +183,6 @@ def run(task: Task, seeds: int, folds: int, memory_limit: int | None, out: Path)
         "monitor": "val_loss",
         "epochs": task.epochs,
         "batch_size": batch_size,
-        "suggest": SUGGEST,
         "storage": out / "search.db",
     }
     grid = {

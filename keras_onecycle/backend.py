@@ -27,10 +27,6 @@ def _copies(variable: keras.Variable) -> tuple[Any, ...]:
     return strategy.experimental_local_results(variable.value)
 
 
-# Bytes that are written into a variable at once.
-_PIECE = 2**24
-
-
 def read(variable: keras.Variable) -> list[np.ndarray]:
     """Returns the value in host memory, one for each replica.
 
@@ -39,6 +35,10 @@ def read(variable: keras.Variable) -> list[np.ndarray]:
     arrays = [np.asarray(copy) for copy in _copies(variable)]
     # TensorFlow has copied it already.
     return [array if array.flags.owndata else array.copy() for array in arrays]
+
+
+# Bytes that are written into a variable at once.
+_PIECE = 2**24
 
 
 def write(variable: keras.Variable, values: list[np.ndarray]) -> None:

@@ -40,7 +40,7 @@ class _Hyperparameter(keras.Variable):
     variable that a compiled step stores.
     """
 
-    _traced: Any = None
+    _held: Any = None
 
     def __init__(self, name: str, value: float) -> None:
         super().__init__(
@@ -50,15 +50,15 @@ class _Hyperparameter(keras.Variable):
 
     def hold(self, value: Any) -> None:
         """Stands for this value, until `release`."""
-        self._traced = ops.cast(value, self.dtype)
+        self._held = ops.cast(value, self.dtype)
 
     def release(self) -> None:
         """Lets go of the value, which a trace that has ended would else live on in."""
-        self._traced = None
+        self._held = None
 
     @property
     def value(self) -> Any:
-        return super().value if self._traced is None else self._traced
+        return super().value if self._held is None else self._held
 
     # Optimizers ask in Python `if self.momentum != 0`, which no traced value can answer. Whether
     # there is momentum at all is as the user said; so the user's own value answers.

@@ -124,8 +124,10 @@ def split(x: np.ndarray, y: np.ndarray, batch_size: int) -> list[tuple[np.ndarra
     return [(x[i : i + batch_size], y[i : i + batch_size]) for i in range(0, len(x), batch_size)]
 
 
-def assert_same_weights(model: keras.Model, other: keras.Model, rtol: float = 1e-5) -> None:
-    """Weights agree to `rtol` of their size, or to what float32 rounds off in updates of less than 1."""
+def assert_same_weights(
+    model: keras.Model, other: keras.Model, rtol: float = 1e-5, atol: float = 0.0
+) -> None:
+    """Weights agree to `rtol` of their size, or to `atol`."""
     for got, wanted in zip(model.get_weights(), other.get_weights(), strict=True):
-        atol = max(rtol * np.abs(wanted).max(), 1e-7)
-        np.testing.assert_allclose(got, wanted, rtol=rtol, atol=atol)
+        within = max(rtol * np.abs(wanted).max(), atol)
+        np.testing.assert_allclose(got, wanted, rtol=rtol, atol=within)

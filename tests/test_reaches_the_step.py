@@ -66,6 +66,7 @@ def check(
     jit_compile: bool | str = "auto",
     wrap: Callable[[keras.Optimizer], keras.Optimizer] = lambda optimizer: optimizer,
     fit_before: bool = False,
+    atol: float = 0.0,
 ) -> None:
     optimizer = OPTIMIZERS[name]()
     accumulation = optimizer.gradient_accumulation_steps or 1
@@ -96,7 +97,7 @@ def check(
     reference.train_eagerly(
         other, OPTIMIZERS[name](), reference.split(x, y, 4), setter(name, max_lr, updates)
     )
-    reference.assert_same_weights(model, other)
+    reference.assert_same_weights(model, other, atol=atol)
     assert len(cycle.history["momentum"]) == updates
 
     # A constant momentum would have ended elsewhere: what was compared above was worth comparing.
@@ -124,7 +125,9 @@ def test_every_optimizer(name: str) -> None:
 @pytest.mark.parametrize("jit_compile", [True, False])
 @pytest.mark.parametrize("name", ["SGD nesterov", "AdamW"])
 def test_every_way_to_compile(name: str, jit_compile: bool, steps_per_execution: int) -> None:
-    check(name, jit_compile=jit_compile, steps_per_execution=steps_per_execution)
+    # A bias that ends at 9e-4 is a sum of updates of 1e-2, each of which float32 rounds by 1e-9.
+    atol = 1e-7 if name == "AdamW" else 0.0
+    check(name, jit_compile=jit_compile, steps_per_execution=steps_per_execution, atol=atol)
 
 
 @pytest.mark.parametrize("steps_per_execution", [1, 32])
