@@ -1,6 +1,6 @@
 """The compiled train step of a model, dropped when what it was traced with changes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,10 +26,19 @@ def set_steps_per_execution(model: keras.Model, steps_per_execution: int) -> Non
     model.predict_function = None
 
 
-def run_single_steps(model: keras.Model) -> None:
+def run_single_steps(
+    model: keras.Model,
+    train_step: Callable[..., Any] | None = None,
+    then: Callable[[Any], None] | None = None,
+) -> None:
     """Makes the compiled train step run one step at once until it is traced anew.
 
     `model.steps_per_execution` stays as it is, so that there is nothing to put back.
+
+    Args:
+        model: A compiled `keras.Model`.
+        train_step: Function to compile. Defaults to `None`: the model's `train_step`.
+        then: Function that is given what each step returns. Defaults to `None`.
     """
 
     @contextmanager
@@ -42,12 +51,29 @@ def run_single_steps(model: keras.Model) -> None:
             model.steps_per_execution = steps_per_execution
 
     # JAX reads the number when the function is made, TensorFlow when it is traced or run.
-    with single():
+    with single(), _attribute(model, "train_step", train_step or model.train_step):
         trace_anew(model)
     function = model.train_function
 
     def step(*arguments: Any) -> Any:
         with single():
-            return function(*arguments)
+            result = function(*arguments)
+        if then is not None:
+            then(result)
+        return result
 
     model.train_function = step
+
+
+@contextmanager
+def _attribute(model: keras.Model, name: str, value: Any) -> Iterator[None]:
+    """Sets an attribute of the object, past what Keras does when one is set."""
+    attributes = vars(model)
+    before = attributes.get(name)
+    attributes[name] = value
+    try:
+        yield
+    finally:
+        attributes.pop(name, None)
+        if before is not None:
+            attributes[name] = before

@@ -173,6 +173,7 @@ class ScheduledHyperparameters:
                 "loss=...)` first. Received: optimizer=None"
             )
         self.optimizer = check_schedulable(optimizer)
+        self.counter = _counter(self.optimizer)
         self.owner = owner
         self.schedules = dict(schedules)
         self.start = 0
@@ -208,15 +209,17 @@ class ScheduledHyperparameters:
     def batches(self) -> int:
         """Returns the number of batches that went into updates, whole or in part."""
         self._sync()
-        return backend.to_int(_counter(self.optimizer))
+        return backend.to_int(self.counter)
 
     def _sync(self) -> None:
         if self.model is not None:
             backend.sync(self.model)
 
-    def step(self) -> int:
-        """Returns the step that the next update will be."""
-        return self.iterations() - self.start
+    def step(self, batches: int | None = None) -> int:
+        """Returns the step that the next update will be, now or after so many batches."""
+        if batches is None:
+            batches = self.batches()
+        return batches // batches_per_update(self.optimizer) - self.start
 
     def check_free(self) -> None:
         """Raises a `ValueError` if the optimizer follows schedules already."""
@@ -243,7 +246,7 @@ class ScheduledHyperparameters:
         self.check_free()
         self.start = self.iterations() if start is None else start
         self._traced = False
-        with backend.replica_scope(_counter(self.optimizer)):
+        with backend.replica_scope(self.counter):
             if self.model is not None:
                 _build_optimizer(self.model)
             self._variables = {

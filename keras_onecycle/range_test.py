@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_onecycle import backend
 from keras_onecycle.arguments import MAX_STEPS, check_float, check_int
 from keras_onecycle.callback import Callback
 from keras_onecycle.compiled_step import run_single_steps, set_steps_per_execution
@@ -118,7 +119,9 @@ class RangeTest(Callback):
         self._scheduled = scheduled
         scheduled.attach(at_next_fit=self._forget)
         # Of several steps in one execution, only the last one's loss comes out.
-        run_single_steps(model)
+        self._resets = False
+        train_step = backend.resetting_train_step(model, self._reset_metrics)
+        run_single_steps(model, train_step, then=self._note_counter)
         steps = np.arange(self.num_steps)
         self._values = {n: evaluate(s, steps).astype(float) for n, s in schedules.items()}
         self._batches = scheduled.batches()
@@ -141,7 +144,9 @@ class RangeTest(Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         # Keras reports the mean since the last reset: with one before each batch, that batch's own.
-        self.model.reset_metrics()
+        # A model may make its train function of something else than its `train_step`.
+        if not self._resets:
+            self.model.reset_metrics()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch_has_data = True
@@ -152,14 +157,14 @@ class RangeTest(Callback):
             )
         if self._ended:
             return
-        model = self.model
-        batches = self._scheduled.batches()
+        batches = backend.to_int(self._counter)
         if batches == self._batches:
             self._skipped += 1
             if self._skipped >= MAX_SKIPPED_BATCHES:
+                optimizer = self.model.optimizer
                 reason = (
                     "the model's `train_step` made none with `model.optimizer` in"
-                    if unwrap(model.optimizer) is model.optimizer
+                    if unwrap(optimizer) is optimizer
                     else "loss scaling skipped"
                 )
                 warnings.warn(
@@ -167,12 +172,12 @@ class RangeTest(Callback):
                     f"{reason} the last {self._skipped} batches.",
                     stacklevel=2,
                 )
-                self._end(model)
+                self._end()
             return
         self._batches = batches
         self._skipped = 0
         self._losses_of_update.append(self._loss_of_batch(logs))
-        if self._scheduled.step() > len(self._loss):
+        if self._scheduled.step(batches) > len(self._loss):
             self._add_point(float(np.mean(self._losses_of_update)))
             self._losses_of_update.clear()
 
@@ -201,11 +206,20 @@ class RangeTest(Callback):
         )
         self.restore()
 
+    def _reset_metrics(self) -> None:
+        # Traced with the step: a call before each batch would take longer than all else here.
+        self._resets = True
+        self._scheduled.model.reset_metrics()
+
+    def _note_counter(self, result: Any) -> None:
+        # Not `self.model`, with which Keras brings all that a JAX step holds back into the model.
+        model, counter = self._scheduled.model, self._scheduled.counter
+        self._counter = backend.value_after(result, model, counter)
+
     def _loss_of_batch(self, logs: dict[str, Any]) -> float:
         return float(logs["loss"])
 
     def _add_point(self, loss: float) -> None:
-        model = self.model
         step = len(self._loss)
         self._loss.append(loss)
         self._average = self.smoothing * self._average + (1 - self.smoothing) * loss
@@ -222,9 +236,9 @@ class RangeTest(Callback):
         last = step + 1 == self.num_steps
         if self.validation_data is not None and ((step + 1) % self.validation_freq == 0 or last):
             self._evaluated.append(step)
-            self._val_logs.append(self._evaluate(model))
+            self._val_logs.append(self._evaluate())
         if diverged or last:
-            self._end(model)
+            self._end()
 
     def _limit(self) -> float:
         lowest = min(self._smoothed)
@@ -232,9 +246,9 @@ class RangeTest(Callback):
         size = lowest if lowest > 0 else max(abs(lowest), abs(self._smoothed[0]))
         return lowest + (self.stop_factor - 1) * size
 
-    def _evaluate(self, model: keras.Model) -> dict[str, float]:
+    def _evaluate(self) -> dict[str, float]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self.validation_data)
-        return model.evaluate(
+        return self.model.evaluate(
             x,
             y,
             sample_weight=sample_weight,
@@ -244,9 +258,9 @@ class RangeTest(Callback):
             return_dict=True,
         )
 
-    def _end(self, model: keras.Model) -> None:
+    def _end(self) -> None:
         self._ended = True
-        model.stop_training = True
+        self.model.stop_training = True
         if self._progress is not None:
             self._progress.update(len(self._loss), finalize=True)
 

@@ -95,6 +95,70 @@ def test_each_point_is_the_loss_of_one_batch(
     assert model.steps_per_execution == steps_per_execution
 
 
+class OfTheClass(keras.Sequential):
+    """A model whose train function is made of the method of the class, whatever the object has."""
+
+    def make_train_function(self, force: bool = False) -> Any:
+        vars(self).pop("train_step", None)
+        return super().make_train_function(force=force)
+
+
+class WithIdleMetric(keras.Sequential):
+    """A model with a metric that its train step resets and does not update."""
+
+    def __init__(self, layers: list[keras.layers.Layer]) -> None:
+        super().__init__(layers)
+        self.idle = keras.metrics.Mean(name="idle")
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.parametrize("kind", [OfTheClass, WithIdleMetric])
+def test_each_point_is_of_one_batch_in_other_models(
+    kind: type[keras.Sequential], run_eagerly: bool
+) -> None:
+    x, y = reference.data(48)
+    model = kind([keras.Input((4,)), *reference.build().layers])
+    model.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        loss="mse",
+        metrics=["mae"],
+        run_eagerly=run_eagerly,
+    )
+    rates = {"min_lr": 1e-3, "max_lr": 0.1, "num_steps": 12, "stop_factor": None}
+    result = lr_find(model, x, y, batch_size=8, shuffle=False, verbose=0, **rates)
+    batches = reference.split(x, y, 8) * 2
+    losses, _ = losses_and_weights(
+        lambda: keras.optimizers.SGD(0.01, momentum=0.9), batches, np.geomspace(1e-3, 0.1, 12)
+    )
+    np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
+
+
+def test_the_model_is_left_to_itself_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each of these takes about a millisecond for a hundred variables, and a step may take ten.
+    calls: list[str] = []
+    model = compiled()
+    for name in ("reset_metrics", "jax_state_sync"):
+        if hasattr(keras.Model, name):
+            called = getattr(keras.Model, name)
+            monkeypatch.setattr(
+                keras.Model,
+                name,
+                lambda self, name=name, called=called: (calls.append(name), called(self))[1],
+            )
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            seen.append(list(calls))
+            calls.clear()
+
+    seen: list[list[str]] = []
+    x, y = reference.data(64)
+    once = {"batch_size": 8, "num_steps": 8, "stop_factor": None, "verbose": 0}
+    lr_find(model, x, y, callbacks=[Look()], **once)
+    # In the first the step is traced, after the last the test ends.
+    assert seen[1:-1] == 6 * [[]]
+
+
 def test_under_gradient_accumulation_a_point_is_the_mean_of_its_batches() -> None:
     x, y = reference.data(96)
 

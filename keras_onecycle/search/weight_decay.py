@@ -34,9 +34,9 @@ class LRFinderWithoutPenalty(LRFinder):
     def _loss_of_batch(self, logs: dict[str, Any]) -> float:
         return self._without(self._penalty, super()._loss_of_batch(logs))
 
-    def _evaluate(self, model: keras.Model) -> dict[str, float]:
-        logs = super()._evaluate(model)
-        return {**logs, "loss": self._without(penalty(model), logs["loss"])}
+    def _evaluate(self) -> dict[str, float]:
+        logs = super()._evaluate()
+        return {**logs, "loss": self._without(penalty(self.model), logs["loss"])}
 
     def _without(self, penalty: float, total: float) -> float:
         loss = total - penalty
