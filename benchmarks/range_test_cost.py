@@ -1,12 +1,14 @@
 """What the range test costs: `lr_find` with 100 steps beside 100 training steps of plain `fit`.
 
-usage: python benchmarks/range_test_cost.py [--rounds 5] [--backends tensorflow jax] [--out FILE.json]
+usage: python benchmarks/range_test_cost.py [--rounds 7] [--backends tensorflow jax] [--out FILE.json]
                                             [--small]
 
 In turns, each on a new model with the same weights: a `fit` of one batch, in which the step is compiled,
 and then one of 100; and a call of `lr_find`. Its steps are timed from the end of the first to the end
 of the last, and taken as 100; `fit`'s from the beginning to the end of an epoch. A whole call stands
-beside the whole of training from a new model, compilation included on both sides.
+beside the whole of training from a new model, compilation included on both sides. A third contestant is
+the plain `fit` with a callback that reads the loss of each batch and does nothing else: what no range test
+can do without.
 
 Copying and restoring are timed apart, beside NumPy copying arrays of the same shapes. Peak memory
 is what the process ever held in main memory (VmHWM): each measurement is of a process of its own, less
@@ -27,7 +29,7 @@ import backends
 import memory
 from rounds import environment, in_turns, ratios, spread, table
 
-PLAIN, OURS = "plain", "lr_find"
+PLAIN, READ, OURS = "plain", "plain, loss read", "lr_find"
 NUMPY, COPY, RESTORE = "NumPy", "copy", "restore"
 # So small that 100 updates change next to nothing, and nothing diverges.
 LRS = {"min_lr": 1e-8, "max_lr": 1e-5}
@@ -50,9 +52,14 @@ def new_model(subject: Any) -> Any:
     return subject.model(keras.optimizers.SGD(1e-5, momentum=0.9))
 
 
-def train(subject: Any, steps: int) -> dict[str, float]:
+def train(subject: Any, steps: int, read_loss: bool = False) -> dict[str, float]:
     """Trains a new model, one step and then as many as are asked for."""
+    import keras
     from fits import Fit
+
+    class ReadLoss(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+            self.loss = float(logs["loss"])
 
     x, y = subject.data(steps)
     model = new_model(subject)
@@ -61,7 +68,8 @@ def train(subject: Any, steps: int) -> dict[str, float]:
         x[: subject.batch_size], y[: subject.batch_size], batch_size=subject.batch_size, verbose=0
     )
     first = time.perf_counter() - began
-    fit = Fit(model, x, y, epochs=1, batch_size=subject.batch_size)
+    callbacks = [ReadLoss()] if read_loss else []
+    fit = Fit(model, x, y, epochs=1, callbacks=callbacks, batch_size=subject.batch_size)
     epoch = fit.epoch()
     fit.finish()
     of_step = epoch.steps / steps
@@ -172,11 +180,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         print(f"{backend}: {subject.name}", file=sys.stderr, flush=True)
         contestants = {
             PLAIN: lambda subject=subject: train(subject, steps),
+            READ: lambda subject=subject: train(subject, steps, read_loss=True),
             OURS: lambda subject=subject: find(subject, steps),
         }
         # What a process does only once.
-        for name in contestants:
-            (find if name == OURS else train)(subject, 2)
+        for run in (train, find):
+            run(subject, 2)
         measured = in_turns(contestants, arguments.rounds)
         rows.append(
             {
@@ -204,8 +213,14 @@ def markdown(results: dict[str, Any]) -> str:
                     row["subject"],
                     spread(ratios(steps[OURS], steps[PLAIN])),
                     spread(ratios(cpu[OURS], cpu[PLAIN])),
+                    spread(ratios(steps[READ], steps[PLAIN])),
+                    spread(ratios(cpu[READ], cpu[PLAIN])),
                     spread(ratios(whole[OURS], whole[PLAIN])),
-                    *(f"{statistics.median(of[n]):.2f}" for of in (steps, whole) for n in of),
+                    *(
+                        f"{statistics.median(of[name]):.2f}"
+                        for of in (steps, whole)
+                        for name in (PLAIN, OURS)
+                    ),
                 ]
             )
             seconds = row["state"]["seconds"]
@@ -230,6 +245,8 @@ def markdown(results: dict[str, Any]) -> str:
                     "backend",
                     "model",
                     "steps: lr_find / plain",
+                    "by processor time",
+                    "steps: loss read / plain",
                     "by processor time",
                     "whole, compilation included: lr_find / plain",
                     "steps: plain, s",
@@ -260,4 +277,4 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    backends.run(__file__, __doc__, measure, markdown, rounds=5)
+    backends.run(__file__, __doc__, measure, markdown, rounds=7)
