@@ -31,7 +31,7 @@ class RangeTest(Callback):
     A subclass says in `schedules` what moves. The arguments are those of `LRFinder`.
     """
 
-    _of_one_fit = ("_snapshot", "_scheduled", "_progress")
+    _of_one_fit = ("_snapshot", "_scheduled", "_progress", "_counter")
 
     mode = "linear"
     # What moves, and the function that runs the test.
