@@ -50,7 +50,7 @@ def new_model(subject: Any) -> Any:
     import keras
 
     keras.utils.clear_session()
-    # Models are in cycles of references: gigabytes of them would wait for the collector.
+    # Models are in cycles of references, which wait for the collector.
     gc.collect()
     return subject.model(keras.optimizers.SGD(1e-5, momentum=0.9))
 

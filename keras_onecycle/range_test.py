@@ -118,9 +118,9 @@ class RangeTest(Callback):
         self._snapshot = Snapshot(model)
         self._scheduled = scheduled
         scheduled.attach(at_next_fit=self._forget)
-        # Of several steps in one execution, only the last one's loss comes out.
         self._resets = False
         train_step = backend.resetting_train_step(model, self._reset_metrics)
+        # Of several steps in one execution, only the last one's loss comes out.
         run_single_steps(model, train_step, then=self._note_counter)
         steps = np.arange(self.num_steps)
         self._values = {n: evaluate(s, steps).astype(float) for n, s in schedules.items()}
