@@ -18,6 +18,7 @@ from keras_onecycle.suggestion import (
     SuggestionMethod,
     check_curve,
     check_momentum_curve,
+    warn_of_noise,
 )
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ class RangeTestResult:
 
         As in fastai, the first tenth of a learning rate's curve and its last five points are left
         out. Of a momentum's curve they are what counts, and stay. What follows a NaN is left out.
+        Warns where a learning rate's curve falls by less than single losses vary.
 
         Args:
             method: `"between"` (half way, by the log, between the next two), `"valley"` (half way down
@@ -153,6 +155,8 @@ class RangeTestResult:
             kept &= tested > 0
         check = check_curve if self.momentum is None else check_momentum_curve
         check(tested[kept], loss[kept])
+        if self.momentum is None:
+            warn_of_noise(self.loss[points][kept], loss[kept])
         suggested = function(tested[kept], loss[kept])
         try:
             value = float(suggested)

@@ -7,6 +7,7 @@ between two of them; `stable`, for momenta, is the papers' rule. Put your own be
 """
 
 import math
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +21,9 @@ _FLAT = 1e-6
 _RISE = 0.1
 
 _LEAST_POINTS = 5
+
+# Of the absolute difference of two normal values with a standard deviation of 1.
+_MEDIAN_OF_DIFFERENCES = 0.954
 
 
 def between(lr: np.ndarray, loss: np.ndarray) -> float:
@@ -207,6 +211,21 @@ def check_curve(lr: np.ndarray, loss: np.ndarray) -> None:
         raise ValueError(
             "The loss never falls below where it starts, so no learning rate trains. Run the test "
             f"from a lower `min_lr`. Received: losses from {loss[0]:g} at lr={lr[0]:g}"
+        )
+
+
+def warn_of_noise(loss: np.ndarray, smoothed_loss: np.ndarray) -> None:
+    """Warns where the curve falls by less than single losses vary from one update to the next."""
+    fall = smoothed_loss[0] - smoothed_loss.min()
+    # Of neighbours, whose difference neither a trend nor the divergence at the end does much to: for
+    # normal noise, its standard deviation.
+    noise = np.median(np.abs(np.diff(loss))) / _MEDIAN_OF_DIFFERENCES
+    if fall < noise:
+        warnings.warn(
+            f"The smoothed loss falls by {fall:.3g} at the most, and single losses vary by {noise:.3g} from "
+            "one update to the next: the suggested learning rate may be noise. Look at the plot; run the "
+            "test up to a higher `max_lr` or with larger batches.",
+            stacklevel=3,
         )
 
 

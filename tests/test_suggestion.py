@@ -136,6 +136,25 @@ def test_no_made_up_number(curve: np.ndarray, message: str, method: object) -> N
         result(curve).suggest(method)
 
 
+def noisy(curve: np.ndarray, seed: int) -> RangeTestResult:
+    """A curve with noise of 0.3, and the bias-corrected moving average that a range test makes of it."""
+    loss = curve + np.random.default_rng(seed).normal(0, 0.3, len(curve))
+    weights = 0.98 ** np.arange(len(loss))
+    smoothed = np.convolve(loss, weights)[: len(loss)] / np.cumsum(weights)
+    return RangeTestResult(lr=np.geomspace(1e-6, 10, len(loss)), loss=loss, smoothed_loss=smoothed)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.filterwarnings("error")
+def test_a_suggestion_from_noise_warns(seed: int) -> None:
+    # Or is refused, where the noise never falls.
+    with pytest.raises((UserWarning, ValueError), match=r"may be noise|never falls"):
+        noisy(np.full(100, 2.3), seed).suggest("minimum")
+    falls = 2.3 - np.linspace(0, 2, 100)
+    diverges = 50 * np.linspace(0, 1, 100) ** 30
+    assert noisy(falls + diverges, seed).suggest("minimum") > 0
+
+
 def test_slide_needs_its_window() -> None:
     with pytest.raises(ValueError, match=r"`slide` needs at least 16 points\. Received: 12"):
         result(bowl(18)).suggest("slide")

@@ -125,7 +125,9 @@ def grid_search(
             Defaults to `None`.
         storage: Path of an SQLite file, or a URL such as `"postgresql://user@host/name"`. Defaults to
             `"keras_onecycle_search.db"` in the working directory.
-        study_name: String, the name of the search in the storage. Defaults to `"search"`.
+        study_name: String, the name of the search in the storage. Another `build` needs another name
+            or storage: what a function does cannot be compared, so a search with its old values is
+            read. Defaults to `"search"`.
         heartbeat_interval: Integer, at least 1: seconds between a worker's signs of life. Defaults to
             `30`.
         grace_period: Integer, at least 1: seconds without one after which another worker does again
@@ -134,7 +136,8 @@ def grid_search(
         **fit_arguments: What else `fit` takes.
 
     Returns:
-        A `SearchResult`. A setting whose loss was no number is in it, as diverged.
+        A `SearchResult`. A setting whose loss was no number is in it, as diverged; one whose loss is a large
+            number is as any other.
 
     Raises:
         ImportError: If Optuna, scikit-learn or the driver of the database is not installed.
