@@ -21,4 +21,5 @@ if keras.backend.backend() == "tensorflow":
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     keras.utils.set_random_seed(0)
-    keras.backend.clear_session()
+    # Without a collection of garbage, which takes longer than most tests.
+    keras.utils.clear_session(free_memory=False)

@@ -49,7 +49,9 @@ def search(storage: str, log: Path, kill: int = 0) -> SearchResult:
                 keras.layers.Dense(1),
             ]
         )
-        model.compile(keras.optimizers.SGD(momentum=0.9), "mse")
+        # On TensorFlow it is quicker to compile without XLA.
+        jit_compile = keras.backend.backend() == "jax"
+        model.compile(keras.optimizers.SGD(momentum=0.9), "mse", jit_compile=jit_compile)
         return model
 
     return grid_search(

@@ -3,12 +3,15 @@
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
 import recipe
+from keras_onecycle import search
+from keras_onecycle.search import BatchSizeResult
 
 pytestmark = pytest.mark.any_backend
 
@@ -34,7 +37,16 @@ def task() -> recipe.Task:
     )
 
 
-def test_from_end_to_end(tmp_path: Path) -> None:
+def test_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+
+    def find_batch_size(*arguments: Any, **named: Any) -> BatchSizeResult:
+        # It tries each size in a new process; the second run has nothing to learn from that.
+        if not found:
+            found.append(search.find_batch_size(*arguments, **named))
+        return found[0]
+
+    monkeypatch.setattr(recipe, "find_batch_size", find_batch_size)
     recipe.run(task(), seeds=2, folds=2, memory_limit=None, out=tmp_path)
     table = (tmp_path / "recipe.md").read_text()
     for step in (

@@ -18,6 +18,7 @@ import reference
 from keras_onecycle import OneCycle
 
 HERE = Path(__file__).parent
+RESUMABLE = HERE / "resumable_training.py"
 
 # Runs in a process that knows Keras alone.
 LOAD = """
@@ -163,25 +164,32 @@ def test_the_optimizer_pickles_and_copies_in_mid_cycle() -> None:
             assert float(copied.learning_rate) == pytest.approx(0.01)
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """The training that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    run = python(RESUMABLE, folder / "backup", folder / "unbroken.npz", "OneCycle")
+    assert run.returncode == 0, run.stderr
+    return dict(np.load(folder / "unbroken.npz"))
+
+
 @pytest.mark.parametrize("first", ["OneCycle", "BackupAndRestore"])
-def test_training_killed_with_sigkill_goes_on(first: str, tmp_path: Path) -> None:
-    script = HERE / "resumable_training.py"
-    unbroken = python(script, tmp_path / "backup1", tmp_path / "unbroken.npz", first)
-    assert unbroken.returncode == 0, unbroken.stderr
-    killed = python(script, tmp_path / "backup2", tmp_path / "resumed.npz", first, 2)
+def test_training_killed_with_sigkill_goes_on(
+    first: str, unbroken: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    killed = python(RESUMABLE, tmp_path / "backup", tmp_path / "resumed.npz", first, 2)
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "resumed.npz").exists()
-    resumed = python(script, tmp_path / "backup2", tmp_path / "resumed.npz", first)
+    resumed = python(RESUMABLE, tmp_path / "backup", tmp_path / "resumed.npz", first)
     assert resumed.returncode == 0, resumed.stderr
 
-    whole = dict(np.load(tmp_path / "unbroken.npz"))
     rest = dict(np.load(tmp_path / "resumed.npz"))
     wanted = np.array([reference.one_cycle(step, 32, max_lr=0.03) for step in range(32)])
-    np.testing.assert_allclose(whole["learning_rate"], wanted[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(unbroken["learning_rate"], wanted[:, 0], rtol=1e-5)
     np.testing.assert_allclose(rest["learning_rate"], wanted[16:, 0], rtol=1e-5)
     np.testing.assert_allclose(rest["momentum"], wanted[16:, 1], rtol=1e-5)
-    names = [name for name in whole if name.startswith("weight")]
+    names = [name for name in unbroken if name.startswith("weight")]
     assert names
     for name in names:
-        np.testing.assert_array_equal(rest[name], whole[name])
+        np.testing.assert_array_equal(rest[name], unbroken[name])
     assert rest["user_learning_rate"] == np.float32(0.01)

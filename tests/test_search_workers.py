@@ -14,6 +14,7 @@ import pytest
 
 import postgresql
 import search_worker
+from keras_onecycle.search import SearchResult
 
 WORKER = Path(search_worker.__file__)
 SETTINGS = set(itertools.product(*search_worker.GRID.values()))
@@ -37,7 +38,14 @@ def start(storage: str, log: Path, workers: int, kill: int = 0) -> subprocess.Po
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_workers_and_one_is_killed(storage: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    """What one process comes to."""
+    folder = tmp_path_factory.mktemp("alone")
+    return search_worker.search(f"sqlite:///{folder / 'search.db'}", folder / "log")
+
+
+def test_two_workers_and_one_is_killed(storage: str, alone: SearchResult, tmp_path: Path) -> None:
     log = tmp_path / "log"
     killed, other = start(storage, log, 2, kill=2), start(storage, log, 2)
     _, errors = other.communicate(timeout=300)
@@ -60,7 +68,6 @@ def test_two_workers_and_one_is_killed(storage: str, tmp_path: Path) -> None:
 
     # The same call reads what is done, and it is what one process alone comes to.
     shared = search_worker.search(storage, log)
-    alone = search_worker.search(f"sqlite:///{tmp_path / 'alone.db'}", tmp_path / "alone")
     assert len(log.read_text().splitlines()) == len(lines)
     for together, single in zip(shared.settings, alone.settings, strict=True):
         assert together.params == single.params
