@@ -196,8 +196,8 @@ def main() -> None:
     ]
     for label, (_, rate) in settings.items():
         final = 100 * np.array(curves[label])[:, -1]
-        spread = final.std(ddof=1) if len(final) > 1 else float("nan")
-        lines.append(f"| {label} | {rate:.3g} | {final.mean():.2f} | {spread:.2f} |")
+        spread = f"{final.std(ddof=1):.2f}" if len(final) > 1 else "one seed"
+        lines.append(f"| {label} | {rate:.3g} | {final.mean():.2f} | {spread} |")
     table = "\n".join(lines)
     (out / "table.md").write_text(table + "\n", encoding="utf-8")
     raw = {

@@ -35,16 +35,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--data-dir", type=Path, help="where the data is, if not in TFDS_DATA_DIR")
     add("--dataset", choices=("cifar10", "cifar100"), default=defaults.dataset)
     add("--num-train", type=int, help="train on so many images, balanced by class")
-    add("--depth", type=int, default=defaults.depth, help="6n + 2: 20, 32, 44, 56, 110")
-    add("--epochs", type=int, default=defaults.epochs)
+    add("--depth", type=int, default=defaults.depth, help="6n + 2: 8, 20, 32, 44, 56, 110")
+    add("--epochs", type=int, default=defaults.epochs, help="of the cycle")
     add("--batch-size", type=int, default=defaults.batch_size, help="of all devices together")
     add("--max-lr", type=float, help="highest learning rate; without it, a range test suggests one")
     add("--weight-decay", type=float, default=defaults.weight_decay, help="L2: gradient wd * w")
-    add("--dropout", type=float, default=defaults.dropout)
-    add("--precision", choices=PRECISIONS, default=defaults.precision)
+    add("--dropout", type=float, default=defaults.dropout, help="before the last layer")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default=defaults.precision,
+        help="of the layers; variables are float32",
+    )
     add("--jit", choices=("auto", "on", "off"), default=defaults.jit, help="compile with XLA")
     add("--steps-per-execution", type=int, default=defaults.steps_per_execution)
-    add("--seed", type=int, default=defaults.seed)
+    add("--seed", type=int, default=defaults.seed, help="of weights and data")
     add("--input", choices=INPUTS, default=defaults.input, help="auto: tf.data where it is")
     add("--verbose", type=int, choices=(0, 1, 2), default=1, help="as in fit: 2 is a line an epoch")
     add("--synchronized", action="store_true", help="batch normalization over all devices")
