@@ -4,9 +4,7 @@ A step is the number of optimizer updates before the present one, an integer ten
 steps). Nothing here knows an optimizer or holds state.
 """
 
-import functools
 import math
-import operator
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -103,10 +101,7 @@ def interpolate(
         until = np.floor(end).astype(integer)
         after = np.append(until.dtype.type(-1), until[:-1])
         annealed = xp.where((step > after) & (step <= until), annealed, 0.0)
-    if xp is np:
-        return annealed.sum(axis=-1)
-    # Not `ops.sum`: a compiler fuses additions with what follows, and makes of a sum a kernel of its own.
-    return functools.reduce(operator.add, ops.unstack(annealed, axis=-1))
+    return xp.sum(annealed, axis=-1)
 
 
 def _cycle_boundaries(total_steps: int, pct_start: float, three_phase: bool) -> list[float]:
