@@ -4,7 +4,8 @@ usage: python benchmarks/run_all.py [NAME ...] [--out docs/benchmarks] [--torch-
 
 Nothing else should run meanwhile: all of it takes hours on two cores. `suggestion_quality` and
 `input_pipeline` read CIFAR-10 from the folder that TFDS_DATA_DIR names; `beside_pytorch` wants a Python that
-has PyTorch and torch-lr-finder; `instructions` wants valgrind. A benchmark that fails does not stop the others.
+has PyTorch and torch-lr-finder; `instructions` wants valgrind. A benchmark that fails does not stop the
+others.
 """
 
 import argparse
