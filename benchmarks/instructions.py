@@ -140,8 +140,9 @@ def first_step_counts(subject: Any, counter: Counter, *, rounds: int) -> dict[st
 
 def count(arguments: argparse.Namespace) -> dict[str, Any]:
     """Counts everything for one model, in this process."""
-    # Before the backend makes its threads, so that it makes one of each kind.
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    if not arguments.small:
+        # Before the backend makes its threads, so that it makes one of each kind.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from subjects import Dense, ManyVariables
 
     counter = Counter(arguments.count, arguments.small)
