@@ -2,11 +2,12 @@
 
 usage: python benchmarks/instructions.py [--rounds N] [--backends tensorflow jax] [--out FILE.json] [--small]
 
-Needs valgrind, and an hour for each backend; other work on the machine does no harm. The contestants are
-those of `callback_cost`, which tells the time. Time is what counts, but where others use the machine too a
-percent of it is not to be seen; the instructions that the process executes, those of the compiled steps
-among them, are the same from round to round to a percent or less. They leave out what it is to wait: for
-memory, for another thread. The process has one core, and no AVX-512, which valgrind does not know.
+Needs valgrind, and half an hour or more for each backend; other work on the machine does no harm. The
+contestants are those of `callback_cost`, which tells the time. Time is what counts, but where others use
+the machine too a percent of it is not to be seen; the instructions that the process executes, those of the
+compiled steps among them, are the same from round to round to a percent or less. They leave out what it is
+to wait: for memory, for another thread. The process has one core, and no AVX-512, which valgrind does not
+know.
 
 Counted is as `callback_cost` times: epochs in turns, from their first batch to their last; and `fit` of one
 batch on a new model, to the end of its step. With `--small` nothing is counted, since valgrind takes minutes
@@ -168,7 +169,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.small and shutil.which("valgrind") is None:
         sys.exit("This needs valgrind, which Debian has as the package `valgrind`.")
     backend = os.environ["KERAS_BACKEND"]
-    # TensorFlow would trace 450 variables for hours, and a ResNet takes that long on both.
+    # Tracing 450 variables in TensorFlow, and a ResNet on both, are too much for valgrind.
     subjects = ["dense", "many"] if backend == "jax" else ["dense"]
     found = []
     for subject in subjects[:1] if arguments.small else subjects:
