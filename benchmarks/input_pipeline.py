@@ -28,8 +28,8 @@ import rounds
 import tensorflow as tf
 
 from keras_onecycle import data
+from keras_onecycle.data._statistics import STATISTICS
 from keras_onecycle.data.pipelines import training_batches
-from keras_onecycle.data.statistics import STATISTICS
 
 USUAL, OURS = "usual, image by image", "`keras_onecycle.data.cifar10`"
 LAYER = "`RandomCropFlip` and `standardization` alone, compiled"

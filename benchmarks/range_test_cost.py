@@ -127,7 +127,7 @@ def copy_cost(subject: Any, rounds: int) -> dict[str, Any]:
     """Measures copying and restoring, and NumPy beside them."""
     import numpy as np
 
-    from keras_onecycle.snapshot import Snapshot
+    from keras_onecycle._keras.snapshot import Snapshot
 
     model = new_model(subject)
     model.fit(*subject.data(1), batch_size=subject.batch_size, verbose=0)

@@ -42,7 +42,7 @@ from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
 from keras_onecycle import OneCycle, RangeTestResult, data, lr_find
-from keras_onecycle.suggestion import METHODS
+from keras_onecycle.range_tests.suggestion import METHODS
 
 Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 

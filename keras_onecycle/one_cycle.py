@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_onecycle import plotting
-from keras_onecycle.arguments import check_bool, check_float
-from keras_onecycle.hyperparameter_scheduler import HyperparameterScheduler
+from keras_onecycle import _plotting
+from keras_onecycle._arguments import check_bool, check_float
+from keras_onecycle.scheduler import HyperparameterScheduler
 from keras_onecycle.schedules import (
     Schedule,
     check_one_cycle,
@@ -165,4 +165,4 @@ class OneCycle(HyperparameterScheduler):
                 )
             total_steps = self.total_steps
             values, first_step = self._values(np.arange(total_steps), total_steps), 0
-        return plotting.plot_steps(values, axes, first_step=first_step)
+        return _plotting.plot_steps(values, axes, first_step=first_step)

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_onecycle.arguments import (
+from keras_onecycle._arguments import (
     LARGEST,
     MAX_STEPS,
     check_bool,

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import batch_size_model
 import keras_onecycle.search.batch_size as batch_size
-from keras_onecycle import OneCycle, backend
+from keras_onecycle import OneCycle
+from keras_onecycle._keras import backend
 from keras_onecycle.search import BatchSizeResult, find_batch_size, scale_lr
 from keras_onecycle.search.memory import available_memory
 

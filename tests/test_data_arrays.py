@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_onecycle import data
-from keras_onecycle.data.statistics import STATISTICS
+from keras_onecycle.data._statistics import STATISTICS
 
 pytestmark = [
     pytest.mark.any_backend,

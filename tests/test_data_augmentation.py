@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_onecycle import OneCycle, data
-from keras_onecycle.data.crop_flip import num_choices, pixel_indices
-from keras_onecycle.data.statistics import STATISTICS
+from keras_onecycle.data._crop_flip import num_choices, pixel_indices
+from keras_onecycle.data._statistics import STATISTICS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Is a part missing")
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from keras_onecycle import OneCycle, lr_find
 from keras_onecycle.search import SearchResult, Setting, grid_search
-from keras_onecycle.search.folds import Folds
+from keras_onecycle.search._folds import Folds
 
 GRID = {"weight_decay": [0.1, 0.0], "units": [3]}
 

@@ -13,7 +13,7 @@ import pytest
 
 import reference
 from keras_onecycle import OneCycle, RangeTestResult, momentum_find, suggestion
-from keras_onecycle.momentum_finder import MomentumFinder
+from keras_onecycle.range_tests.momentum import MomentumFinder
 from test_range_test import Interrupt, assert_same_state, compiled, noisy, state
 
 OPTIMIZERS: dict[str, tuple[str, Callable[[], keras.Optimizer]]] = {

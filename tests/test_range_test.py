@@ -13,7 +13,7 @@ import pytest
 
 import reference
 from keras_onecycle import LRFinder, OneCycle, RangeTestResult, lr_find
-from keras_onecycle.range_test import MAX_SKIPPED_BATCHES
+from keras_onecycle.range_tests._engine import MAX_SKIPPED_BATCHES
 
 
 def compiled(

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import reference
-from keras_onecycle import backend
-from keras_onecycle.snapshot import Snapshot
+from keras_onecycle._keras import backend
+from keras_onecycle._keras.snapshot import Snapshot
 
 
 def trained() -> keras.Model:

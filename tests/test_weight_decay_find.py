@@ -13,8 +13,8 @@ import pytest
 
 import reference
 from keras_onecycle import RangeTestResult, lr_find
+from keras_onecycle._keras.penalty import penalty
 from keras_onecycle.search import WeightDecayResult, weight_decay_find
-from keras_onecycle.search.penalty import penalty
 from keras_onecycle.search.weight_decay import LRFinderWithoutPenalty
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_onecycle.arguments import check_bool, check_choice, check_int
-from keras_onecycle.data.statistics import IMAGE_SHAPE, STATISTICS
+from keras_onecycle._arguments import check_bool, check_choice, check_int
+from keras_onecycle.data._statistics import IMAGE_SHAPE, STATISTICS
 
 Arrays = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 

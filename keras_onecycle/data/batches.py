@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_onecycle.arguments import check_bool, check_int
+from keras_onecycle._arguments import check_bool, check_int
 
 
 class ArrayBatches(keras.utils.PyDataset):

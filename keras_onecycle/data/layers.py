@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_onecycle.arguments import check_choice, check_int
-from keras_onecycle.data.crop_flip import PADDING_MODES, num_choices, pixel_indices
-from keras_onecycle.data.statistics import STATISTICS
+from keras_onecycle._arguments import check_choice, check_int
+from keras_onecycle.data._crop_flip import PADDING_MODES, num_choices, pixel_indices
+from keras_onecycle.data._statistics import STATISTICS
 
 
 @keras.saving.register_keras_serializable(package="keras_onecycle")

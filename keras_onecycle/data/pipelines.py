@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_onecycle.arguments import check_bool, check_choice, check_int
+from keras_onecycle._arguments import check_bool, check_choice, check_int
+from keras_onecycle.data._crop_flip import PADDING_MODES, num_choices, pixel_indices
+from keras_onecycle.data._statistics import STATISTICS
 from keras_onecycle.data.arrays import check_arguments, load_arrays
-from keras_onecycle.data.crop_flip import PADDING_MODES, num_choices, pixel_indices
-from keras_onecycle.data.statistics import STATISTICS
 
 if TYPE_CHECKING:
     import tensorflow as tf

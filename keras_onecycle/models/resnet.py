@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from keras_onecycle.arguments import check_bool, check_float, check_int
+from keras_onecycle._arguments import check_bool, check_float, check_int
 
 _STAGES = (16, 32, 64)
 

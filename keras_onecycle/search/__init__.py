@@ -4,7 +4,7 @@ from keras_onecycle.search.batch_size import find_batch_size
 from keras_onecycle.search.batch_size_result import BatchSizeResult
 from keras_onecycle.search.grid_search import grid_search
 from keras_onecycle.search.lr_scaling import scale_lr
-from keras_onecycle.search.search_result import SearchResult, Setting
+from keras_onecycle.search.result import SearchResult, Setting
 from keras_onecycle.search.weight_decay import weight_decay_find
 from keras_onecycle.search.weight_decay_result import WeightDecayResult
 

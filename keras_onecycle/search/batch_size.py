@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_onecycle.arguments import check_bool, check_float, check_int
+from keras_onecycle._arguments import check_bool, check_float, check_int
 from keras_onecycle.search.batch_size_children import in_child_processes
 from keras_onecycle.search.batch_size_result import BatchSizeResult
 from keras_onecycle.search.batch_size_trial import DoesNotFitError, in_this_process

@@ -17,7 +17,7 @@ from typing import Any
 
 import keras
 
-from keras_onecycle import backend
+from keras_onecycle._keras import backend
 from keras_onecycle.search.batch_size_trial import describe, time_steps
 from keras_onecycle.search.memory import data_limit, data_size
 

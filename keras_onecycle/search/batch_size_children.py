@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from keras_onecycle import backend
+from keras_onecycle._keras import backend
 from keras_onecycle.search.batch_size_trial import DoesNotFitError, Trial, take_rows
 from keras_onecycle.search.memory import available_memory
 

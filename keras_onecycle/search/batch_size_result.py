@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_onecycle import plotting
-from keras_onecycle.arguments import check_float
+from keras_onecycle import _plotting
+from keras_onecycle._arguments import check_float
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +109,7 @@ class BatchSizeResult:
         Raises:
             ValueError: If `axes` are fewer than two.
         """
-        return plotting.plot_batch_sizes(
+        return _plotting.plot_batch_sizes(
             self.batch_sizes,
             self.throughputs,
             self.step_times,

@@ -10,9 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_onecycle import backend
-from keras_onecycle.compiled_step import run_single_steps
-from keras_onecycle.snapshot import Snapshot
+from keras_onecycle._keras import backend
+from keras_onecycle._keras.compiled_step import run_single_steps
+from keras_onecycle._keras.snapshot import Snapshot
 
 # A function of the batch size that returns the seconds of each step, or raises `DoesNotFitError`.
 Trial = Callable[[int], list[float]]

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_onecycle.arguments import check_int, check_learning_rate
-from keras_onecycle.lr_finder import LRFinder
+from keras_onecycle._arguments import check_int, check_learning_rate
+from keras_onecycle._extras import require
 from keras_onecycle.one_cycle import OneCycle
-from keras_onecycle.search.cross_validation import (
+from keras_onecycle.range_tests.learning_rate import LRFinder
+from keras_onecycle.range_tests.suggestion import SuggestionMethod
+from keras_onecycle.search._folds import Folds
+from keras_onecycle.search._study import SharedStudy
+from keras_onecycle.search._training import (
     CrossValidation,
     DivergedError,
     Outcome,
     check_parameters,
     direction,
 )
-from keras_onecycle.search.extras import require
-from keras_onecycle.search.folds import Folds
-from keras_onecycle.search.search_result import SearchResult, Setting
-from keras_onecycle.search.shared_study import SharedStudy
-from keras_onecycle.suggestion import SuggestionMethod
+from keras_onecycle.search.result import SearchResult, Setting
 
 if TYPE_CHECKING:
     import optuna

@@ -2,7 +2,7 @@
 
 import math
 
-from keras_onecycle.arguments import check_choice, check_int, check_learning_rate
+from keras_onecycle._arguments import check_choice, check_int, check_learning_rate
 
 RULES = ("linear", "sqrt")
 

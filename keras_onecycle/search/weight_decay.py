@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
-from keras_onecycle.arguments import check_float, check_int
-from keras_onecycle.lr_finder import LRFinder
-from keras_onecycle.range_test import run_range_test
-from keras_onecycle.search.penalty import penalty
+from keras_onecycle._arguments import check_float, check_int
+from keras_onecycle._keras.penalty import penalty
+from keras_onecycle.range_tests._engine import run_range_test
+from keras_onecycle.range_tests.learning_rate import LRFinder
 from keras_onecycle.search.weight_decay_result import WeightDecayResult
 
 # A penalty that is larger than the loss by this factor leaves two digits of it in float32.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from keras_onecycle import plotting, result_file
-from keras_onecycle.arguments import check_float
-from keras_onecycle.range_test_result import RangeTestResult
+from keras_onecycle import _plotting, _result_file
+from keras_onecycle._arguments import check_float
+from keras_onecycle.range_tests.result import RangeTestResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +144,7 @@ class WeightDecayResult:
             suggested = self.suggest()
         labels = {w: f"{w:g}{' (suggested)' if w == suggested else ''}" for w in self.results}
         results = {labels[weight_decay]: result for weight_decay, result in self.results.items()}
-        return plotting.plot_curves(
+        return _plotting.plot_curves(
             {label: (result.lr, result.smoothed_loss) for label, result in results.items()},
             {label: (result.val_lr, result.val_loss) for label, result in results.items()},
             title="weight decay",
@@ -163,7 +163,7 @@ class WeightDecayResult:
             ValueError: If it is that of a directory.
         """
         tests = [{"weight_decay": w, "range_test": r.to_dict()} for w, r in self.results.items()]
-        result_file.write(path, "WeightDecayResult", {"results": tests})
+        _result_file.write(path, "WeightDecayResult", {"results": tests})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -186,7 +186,7 @@ class WeightDecayResult:
                 {t["weight_decay"]: RangeTestResult.from_dict(t["range_test"]) for t in tests}
             )
 
-        return result_file.read(path, "WeightDecayResult", make)
+        return _result_file.read(path, "WeightDecayResult", make)
 
 
 def _descent(result: RangeTestResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,8 +18,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_onecycle import backend
-from keras_onecycle.compiled_step import trace_anew
+from keras_onecycle._keras import backend
+from keras_onecycle._keras.compiled_step import trace_anew
 from keras_onecycle.schedules import Schedule, as_step, float_dtype
 
 # What an optimizer's momentum is called: SGD, RMSprop and Muon; the Adam family; Muon's Adam part.

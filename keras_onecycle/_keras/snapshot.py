@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from keras_onecycle import backend
+from keras_onecycle._keras import backend
 
 
 class Snapshot:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_onecycle.search.extras import require
+from keras_onecycle._extras import require
 
 if TYPE_CHECKING:
     import optuna

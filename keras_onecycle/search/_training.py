@@ -8,12 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_onecycle.arguments import check_choice, check_int
-from keras_onecycle.lr_finder import lr_find
+from keras_onecycle._arguments import check_choice, check_int
+from keras_onecycle._keras.penalty import penalty
 from keras_onecycle.one_cycle import OneCycle
-from keras_onecycle.search.folds import Folds
-from keras_onecycle.search.penalty import penalty
-from keras_onecycle.suggestion import SuggestionMethod
+from keras_onecycle.range_tests.learning_rate import lr_find
+from keras_onecycle.range_tests.suggestion import SuggestionMethod
+from keras_onecycle.search._folds import Folds
 
 _LOWER = ("loss", "error", "mae", "mse", "mape", "msle", "divergence", "crossentropy")
 _HIGHER = ("acc", "accuracy", "auc", "precision", "recall", "score", "iou", "r2", "similarity")

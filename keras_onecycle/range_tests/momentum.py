@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 
-from keras_onecycle.arguments import check_float, check_learning_rate
-from keras_onecycle.hyperparameters import check_schedulable
-from keras_onecycle.range_test import RangeTest, run_range_test
-from keras_onecycle.range_test_result import RangeTestResult
+from keras_onecycle._arguments import check_float, check_learning_rate
+from keras_onecycle._keras.hyperparameters import check_schedulable
+from keras_onecycle.range_tests._engine import RangeTest, run_range_test
+from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import Schedule, interpolate
 
 
@@ -21,7 +21,7 @@ class MomentumFinder(RangeTest):
     >>> x, y = np.random.rand(512, 4), np.random.rand(512, 1)
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
-    >>> finder = keras_onecycle.momentum_finder.MomentumFinder(num_steps=50)
+    >>> finder = keras_onecycle.range_tests.momentum.MomentumFinder(num_steps=50)
     >>> _ = model.fit(x, y, batch_size=8, verbose=0, callbacks=[finder])
     >>> finder.result
     RangeTestResult(points=50, momentum=0.7..0.99, lr=0.01, mode='linear')

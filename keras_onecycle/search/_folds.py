@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_onecycle.arguments import check_int
-from keras_onecycle.search.extras import require
+from keras_onecycle._arguments import check_int
+from keras_onecycle._extras import require
 
 Fold = tuple[tuple[Any, ...], tuple[Any, ...]]
 """Training data and validation data, each what `fit` takes as its first arguments."""

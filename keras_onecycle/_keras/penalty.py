@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_onecycle import backend
+from keras_onecycle._keras import backend
 
 
 def penalty(model: keras.Model) -> float:
@@ -16,7 +16,7 @@ def penalty(model: keras.Model) -> float:
     >>> l2 = keras.regularizers.L2(0.1)
     >>> dense = keras.layers.Dense(2, kernel_initializer="ones", kernel_regularizer=l2)
     >>> model = keras.Sequential([keras.Input((3,)), dense])
-    >>> round(keras_onecycle.search.penalty.penalty(model), 4)
+    >>> round(keras_onecycle._keras.penalty.penalty(model), 4)
     0.6
 
     Args:

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-from keras_onecycle.arguments import check_choice, check_learning_rate
-from keras_onecycle.range_test import RangeTest, run_range_test
-from keras_onecycle.range_test_result import RangeTestResult
+from keras_onecycle._arguments import check_choice, check_learning_rate
+from keras_onecycle.range_tests._engine import RangeTest, run_range_test
+from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import RANGE_TEST_MODES, Schedule, range_test_lr
 
 

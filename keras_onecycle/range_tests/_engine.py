@@ -8,14 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_onecycle import backend
-from keras_onecycle.arguments import MAX_STEPS, check_float, check_int
-from keras_onecycle.callback import Callback
-from keras_onecycle.compiled_step import run_single_steps, set_steps_per_execution
-from keras_onecycle.hyperparameters import ScheduledHyperparameters, unwrap
-from keras_onecycle.range_test_result import RangeTestResult
+from keras_onecycle._arguments import MAX_STEPS, check_float, check_int
+from keras_onecycle._keras import backend
+from keras_onecycle._keras.callback import Callback
+from keras_onecycle._keras.compiled_step import run_single_steps, set_steps_per_execution
+from keras_onecycle._keras.hyperparameters import ScheduledHyperparameters, unwrap
+from keras_onecycle._keras.snapshot import Snapshot
+from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import Schedule, evaluate
-from keras_onecycle.snapshot import Snapshot
 
 # A test ends when this many batches in a row made no update: loss scaling skips a few at first, and
 # all of them once the weights are NaN.

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from keras_onecycle import plotting, result_file
-from keras_onecycle.arguments import check_choice, check_int
-from keras_onecycle.result_file import from_json, to_json
-from keras_onecycle.schedules import RANGE_TEST_MODES
-from keras_onecycle.suggestion import (
+from keras_onecycle import _plotting, _result_file
+from keras_onecycle._arguments import check_choice, check_int
+from keras_onecycle._result_file import from_json, to_json
+from keras_onecycle.range_tests.suggestion import (
     METHODS,
     MOMENTUM_METHODS,
     SuggestionMethod,
@@ -20,6 +19,7 @@ from keras_onecycle.suggestion import (
     check_momentum_curve,
     warn_of_noise,
 )
+from keras_onecycle.schedules import RANGE_TEST_MODES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -224,7 +224,7 @@ class RangeTestResult:
             # The picture is what shows the user why there is none.
             with contextlib.suppress(ValueError):
                 suggestion = self.suggest(method)
-        return plotting.plot_range_test(
+        return _plotting.plot_range_test(
             self._tested,
             self.loss,
             self.smoothed_loss,
@@ -249,7 +249,7 @@ class RangeTestResult:
             TypeError: If `path` is no path.
             ValueError: If it is that of a directory.
         """
-        result_file.write(path, "RangeTestResult", self.to_dict())
+        _result_file.write(path, "RangeTestResult", self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Self:
@@ -265,7 +265,7 @@ class RangeTestResult:
             TypeError: If `path` is no path.
             ValueError: If the file is torn, or holds something else; if it is a directory.
         """
-        return result_file.read(path, "RangeTestResult", cls.from_dict)
+        return _result_file.read(path, "RangeTestResult", cls.from_dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the result as JSON can hold it, NaN and infinity as strings."""

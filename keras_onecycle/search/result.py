@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_onecycle import plotting
+from keras_onecycle import _plotting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -131,7 +131,7 @@ class SearchResult:
         levels = [_ordered({key[i] for key in drawn}) for i in range(len(names))]
         if len(names) == 1:
             settings = [drawn[(level,)] for level in levels[0]]
-            return plotting.plot_settings(
+            return _plotting.plot_settings(
                 [_text(level) for level in levels[0]],
                 np.array([s.mean for s in settings]),
                 np.array([s.std for s in settings]),
@@ -142,7 +142,7 @@ class SearchResult:
         means = np.full([len(part) for part in levels], np.nan)
         for key, setting in drawn.items():
             means[levels[0].index(key[0]), levels[1].index(key[1])] = setting.mean
-        return plotting.plot_heat_map(
+        return _plotting.plot_heat_map(
             means,
             [[_text(level) for level in part] for part in levels],
             names=names,

@@ -8,9 +8,9 @@ from typing import Any, Self
 import keras
 import numpy as np
 
-from keras_onecycle.arguments import MAX_STEPS, check_int
-from keras_onecycle.callback import Callback
-from keras_onecycle.hyperparameters import ScheduledHyperparameters, batches_per_update
+from keras_onecycle._arguments import MAX_STEPS, check_int
+from keras_onecycle._keras.callback import Callback
+from keras_onecycle._keras.hyperparameters import ScheduledHyperparameters, batches_per_update
 from keras_onecycle.schedules import Schedule, evaluate
 
 

@@ -1,0 +1,1 @@
+"""All that reaches into Keras or differs by backend: where to look after a Keras upgrade."""

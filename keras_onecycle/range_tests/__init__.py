@@ -1,0 +1,15 @@
+"""Range tests of the learning rate and of momentum, and what is read off their curves."""
+
+from keras_onecycle.range_tests import suggestion
+from keras_onecycle.range_tests.learning_rate import LRFinder, lr_find
+from keras_onecycle.range_tests.momentum import MomentumFinder, momentum_find
+from keras_onecycle.range_tests.result import RangeTestResult
+
+__all__ = [
+    "LRFinder",
+    "MomentumFinder",
+    "RangeTestResult",
+    "lr_find",
+    "momentum_find",
+    "suggestion",
+]
