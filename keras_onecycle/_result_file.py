@@ -50,17 +50,20 @@ def read(path: str | os.PathLike, kind: str, make: Callable[[dict[str, Any]], Re
         ) from error
 
 
-def to_json(values: np.ndarray) -> list[float | str]:
-    """Returns an array as JSON can hold it."""
+def to_json(values: np.ndarray) -> list[Any]:
+    """Returns an array, of any shape, as JSON can hold it."""
     # JSON has no NaN and no infinity; Python reads these strings back.
-    return [value if np.isfinite(value) else str(value) for value in values.tolist()]
+    return [
+        to_json(value) if value.ndim else value.item() if np.isfinite(value) else str(value)
+        for value in map(np.asarray, values)
+    ]
 
 
 def from_json(values: Any) -> np.ndarray:
     """Returns the array that `to_json` was given."""
     if not isinstance(values, list):
         raise TypeError(f"{values!r} is no list of numbers")
-    return np.array([float(value) for value in values])
+    return np.array(values, dtype=float) if values else np.empty(0)
 
 
 def _check_path(path: Any) -> Path:

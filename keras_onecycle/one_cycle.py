@@ -12,6 +12,7 @@ from keras_onecycle.scheduler import HyperparameterScheduler
 from keras_onecycle.schedules import (
     Schedule,
     check_one_cycle,
+    evaluate,
     one_cycle_lr,
     one_cycle_momentum,
 )
@@ -65,6 +66,10 @@ class OneCycle(HyperparameterScheduler):
         three_phase: Boolean. Whether the learning rate returns to where it started before it falls
             to its last value. `False` with `anneal_strategy="cos"` and `pct_start=0.3` is the shape
             that fastai made common. Defaults to `True`.
+        start_epoch: Integer, at least 0: the epoch, as `fit` counts them, at which the cycle begins.
+            Defaults to `None`: epoch 0 where training goes on with a used optimizer
+            (`fit(..., initial_epoch=...)`, `BackupAndRestore`), else the first epoch of `fit`. A warning
+            says what was chosen where both are possible.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -89,6 +94,7 @@ class OneCycle(HyperparameterScheduler):
         div_factor: float = 10.0,
         final_div_factor: float = 1e4,
         three_phase: bool = True,
+        start_epoch: int | None = None,
     ) -> None:
         arguments = check_one_cycle(
             max_lr=max_lr,
@@ -99,7 +105,7 @@ class OneCycle(HyperparameterScheduler):
             final_div_factor=final_div_factor,
             three_phase=three_phase,
         )
-        super().__init__(arguments["total_steps"])
+        super().__init__(arguments["total_steps"], start_epoch)
         self.max_lr: float = arguments["max_lr"]
         self.pct_start: float = arguments["pct_start"]
         self.anneal_strategy: str = arguments["anneal_strategy"]
@@ -157,12 +163,12 @@ class OneCycle(HyperparameterScheduler):
             ValueError: If nothing is recorded yet and `total_steps` was not given.
         """
         values, first_step = self.history, self._first_step
-        if not values["learning_rate"].size:
+        if not self._next_step:
             if self.total_steps is None:
                 raise ValueError(
                     "There is nothing to plot before the first epoch of `fit` has ended, unless the "
                     "length of the cycle is given. Received: total_steps=None"
                 )
-            total_steps = self.total_steps
-            values, first_step = self._values(np.arange(total_steps), total_steps), 0
+            steps = np.arange(self.total_steps)
+            values = {n: evaluate(s, steps) for n, s in self.schedules(self.total_steps).items()}
         return _plotting.plot_steps(values, axes, first_step=first_step)

@@ -9,16 +9,17 @@ import keras
 import numpy as np
 
 from keras_onecycle._arguments import MAX_STEPS, check_int
-from keras_onecycle._keras.callback import Callback
-from keras_onecycle._keras.hyperparameters import ScheduledHyperparameters, batches_per_update
+from keras_onecycle._keras.callback import Callback, restored_epoch
+from keras_onecycle._keras.hyperparameters import ScheduledHyperparameters
+from keras_onecycle._keras.optimizers import batches_per_update, unwrap
 from keras_onecycle.schedules import Schedule, evaluate
 
 
 class HyperparameterScheduler(Callback):
     """Base of callbacks that move hyperparameters each step, inside the compiled step.
 
-    A subclass says in `schedules` what follows what. It is for `fit` as a callback, and with
-    `attach` for `train_on_batch` and loops of your own.
+    A subclass returns in `schedules` which hyperparameter follows which function. Pass it to `fit`, or
+    call `attach` for `train_on_batch` and loops of your own.
 
     Example:
 
@@ -38,47 +39,56 @@ class HyperparameterScheduler(Callback):
     Args:
         total_steps: Integer, at least 1: optimizer updates in the schedule. Defaults to `None`:
             those that `fit` makes.
+        start_epoch: Integer, at least 0: the epoch, as `fit` counts them, at which the schedule begins.
+            Defaults to `None`: epoch 0 if training goes on with a used optimizer
+            (`fit(..., initial_epoch=...)`, `BackupAndRestore`), else the first epoch of `fit`.
     """
 
     _of_one_fit = ("_scheduled",)
 
-    def __init__(self, total_steps: int | None = None) -> None:
+    def __init__(self, total_steps: int | None = None, start_epoch: int | None = None) -> None:
         super().__init__()
         self.total_steps = (
             None if total_steps is None else check_int("total_steps", total_steps, 1, MAX_STEPS)
         )
+        self.start_epoch = None if start_epoch is None else check_int("start_epoch", start_epoch, 0)
         self._scheduled: ScheduledHyperparameters | None = None
-        self._planned_steps = self.total_steps
+        self._history: dict[str, np.ndarray] = {}
         self._first_step = self._next_step = 0
-        self._batches = 0
         self._placed = False
+        self._warned: set[str] = set()
 
     def schedules(self, total_steps: int) -> Mapping[str, Schedule]:
-        """Returns what follows what: functions of the step, by the name of the hyperparameter.
+        """Returns the schedules: functions of the step, by the name of the hyperparameter.
 
         Args:
             total_steps: Integer, the optimizer updates in the schedule.
 
         Returns:
             Dict of functions that map an integer tensor, of any shape, to a float tensor of that
-            shape. `"momentum"` stands for what the optimizer calls so (`beta_1` in Adam).
+            shape. Names are those of the optimizer's arguments; `"momentum"` stands for what the
+            optimizer calls so (`beta_1` in Adam).
         """
         raise NotImplementedError(f"`{type(self).__name__}` must define `schedules(total_steps)`.")
 
     @property
     def history(self) -> dict[str, np.ndarray]:
-        """The value that each update so far used, by name: one a step."""
-        if self._attached and self._placed:
-            self._count()
-        return self._values(np.arange(self._first_step, self._next_step))
+        """The values of each update so far, by name: float arrays of shape `(updates,)`.
+
+        They are recorded while training runs: changing an argument afterwards does not change them. A
+        hyperparameter that the optimizer does not compute with has no values, and a warning says so.
+        """
+        self._record()
+        if not self._history and not self._next_step:
+            return {name: np.empty(0, "float32") for name in self.schedules(self.total_steps or 1)}
+        return dict(self._history)
 
     def attach(self, target: keras.Model | keras.Optimizer) -> Self:
         """Puts the schedules on an optimizer, for `train_on_batch` or a loop of your own.
 
-        The next update is step 0. Give the model, whose `train_on_batch` is then traced anew; or
-        give the optimizer, before your own step function is traced. A function that was traced
-        meanwhile has the schedules in it for good: trace your own anew after `detach`. For a part of
-        a `MultiOptimizer` that is to call `model.compile` again, before and after.
+        The next update is step 0. Give the model, whose `train_on_batch` is then compiled again; or
+        give the optimizer, before your own step function is traced. A traced step keeps the schedules:
+        retrace your own after `detach`.
 
         Args:
             target: A compiled `keras.Model`, or a `keras.Optimizer`.
@@ -101,14 +111,14 @@ class HyperparameterScheduler(Callback):
     def detach(self) -> None:
         """Takes the schedules off: the optimizer's hyperparameters are the user's again.
 
-        `fit` does this at its end. After an exception in `fit`, when Keras calls no callback, this
-        method does it, or else the next `fit` of the model. A step function of your own that was
-        traced before goes on with the schedules: trace it anew.
+        `fit` does this at its end. After an exception or Ctrl-C in `fit`, the next `fit` of the model does,
+        or you call this method. A step function of your own that was traced before keeps the schedules:
+        retrace it.
         """
         if self._attached:
             self._scheduled.detach()
-            if self._placed:
-                self._count()
+            self._record()
+            self._scheduled = None
 
     def __enter__(self) -> Self:
         return self
@@ -117,35 +127,42 @@ class HyperparameterScheduler(Callback):
         self.detach()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._attach(self.model, self._total_steps_in_fit(), in_fit=True)
+        # Whether the length is known is told before anything is touched.
+        self._attach(self.model, self._updates(self.params["epochs"]), in_fit=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Only now is it known where training goes on: `BackupAndRestore` may come later in the list.
         if not self._placed:
-            self._scheduled.start = self._start_of_schedule(epoch)
-            self._first_step = self._next_step = self._scheduled.step()
-            self._placed = True
+            self._place(epoch)
         self._batches = self._scheduled.batches()
+        self._record()
+        if self._next_step >= self._total_steps:
+            self._warn_once(
+                f"All {self._total_steps} steps of the schedule of `{type(self).__name__}` are made: further "
+                "updates use its last values."
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._count()
-        if self._scheduled.batches() == self._batches:
-            warnings.warn(
-                f"No batch of this epoch made an update with `model.optimizer`, which is what "
+        before = self._next_step
+        self._record()
+        batches = self._scheduled.batches() - self._batches
+        if not batches:
+            self._warn_once(
+                f"No batch of an epoch made an update with `model.optimizer`, which is what "
                 f"`{type(self).__name__}` schedules: the model's `train_step` uses another optimizer, "
-                "or loss scaling skipped them all. The logs of the epoch get no values.",
-                stacklevel=2,
+                "or loss scaling skipped them all. The logs of such an epoch get no values."
             )
-        elif logs is not None:
-            last = self._values(max(self._next_step - 1, self._first_step))
-            logs.update({name: float(value) for name, value in last.items()})
+        elif self.total_steps is None and batches > self.params["steps"]:
+            self._warn_once(
+                f"An epoch of {self.params['steps']} batches made {batches} updates with `model.optimizer`, "
+                f"where `{type(self).__name__}` planned one a batch: its schedule ends early. Pass "
+                "`total_steps`, the updates of the whole training. Received: total_steps=None"
+            )
+        if self._next_step > before and logs is not None:
+            logs.update({name: float(values[-1]) for name, values in self._history.items()})
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self.detach()
-
-    @property
-    def _attached(self) -> bool:
-        return self._scheduled is not None and self._scheduled.attached
 
     def _attach(
         self, target: keras.Model | keras.Optimizer, total_steps: int, *, in_fit: bool
@@ -155,50 +172,124 @@ class HyperparameterScheduler(Callback):
         )
         scheduled.attach(at_next_fit=self.detach if in_fit else None)
         self._scheduled = scheduled
-        self._planned_steps = total_steps
+        self._total_steps = total_steps
+        self._history = {}
         self._first_step = self._next_step = 0
         self._placed = not in_fit
+        self._warned = set()
 
-    def _count(self) -> None:
-        # After an error inside a step of JAX the optimizer has no values, and nothing can be counted.
-        with contextlib.suppress(TypeError, RuntimeError):
-            self._next_step = self._scheduled.step()
+    def _place(self, epoch: int) -> None:
+        """Finds the step of the schedule at which `fit` begins, in its first epoch."""
+        start_epoch = self._start_epoch(epoch)
+        pending = self._scheduled.batches() % batches_per_update(self.model.optimizer)
+        self._total_steps = self._updates(
+            self.params["epochs"] - start_epoch, pending if epoch == start_epoch else 0
+        )
+        made = self._scheduled.iterations()
+        step = self._step_of(epoch, start_epoch, made)
+        self._scheduled.plan(self.schedules(self._total_steps), start=made - step)
+        self._first_step = self._next_step = step
+        self._placed = True
+        if self.params["steps"] is not None:
+            self._check_length((self.params["epochs"] - epoch) * self.params["steps"] + pending)
 
-    def _values(self, steps: Any, total_steps: int | None = None) -> dict[str, np.ndarray]:
-        schedules = self.schedules(total_steps or self._planned_steps or 1)
-        return {name: evaluate(schedule, steps) for name, schedule in schedules.items()}
-
-    def _total_steps_in_fit(self) -> int:
+    def _updates(self, epochs: int, pending: int = 0) -> int:
+        """Returns the steps of the schedule, in `fit` the updates of so many epochs."""
+        steps = self.params["steps"]
         if self.total_steps is not None:
             return self.total_steps
-        steps, epochs = self.params["steps"], self.params["epochs"]
         if steps is None:
             raise ValueError(
                 f"`{type(self).__name__}` cannot tell how many batches an epoch of this data has. Pass "
                 f"`{type(self).__name__}(..., total_steps=...)`, the optimizer updates of the whole "
                 "training, or `fit(..., steps_per_epoch=...)`. Received: total_steps=None"
             )
-        return max(1, epochs * steps // batches_per_update(self.model.optimizer))
+        return max(1, (epochs * steps + pending) // batches_per_update(self.model.optimizer))
 
-    def _start_of_schedule(self, epoch: int) -> int:
-        """Returns the value of `optimizer.iterations` at step 0.
-
-        At epoch 0 that is its value now, whatever training came before. Later, it is less by the
-        updates that the epochs before this one made.
-        """
-        per_update = batches_per_update(self.model.optimizer)
-        steps = self.params["steps"]
-        if epoch == 0:
-            return self._scheduled.iterations()
-        if steps is None:
-            return 0
-        batches = self._scheduled.batches()
-        if batches == 0:
-            warnings.warn(
-                f"Training begins at epoch {epoch} with an optimizer that has made no update. "
-                f"`{type(self).__name__}` begins where that epoch is in its schedule all the same.",
-                stacklevel=2,
+    def _start_epoch(self, epoch: int) -> int:
+        if self.start_epoch is None:
+            return 0 if self._scheduled.batches() else epoch
+        if self.start_epoch > epoch:
+            raise ValueError(
+                f"`start_epoch` must be at most the epoch that training begins at, {epoch}. "
+                f"Received: start_epoch={self.start_epoch}"
             )
-            return -(epoch * steps // per_update)
-        # Less than 0 where loss scaling skipped updates: then the schedule began with the first.
-        return max(0, batches - epoch * steps) // per_update
+        return self.start_epoch
+
+    def _step_of(self, epoch: int, start_epoch: int, made: int) -> int:
+        """Returns the step of the schedule at which an epoch begins, after `made` updates."""
+        if epoch == start_epoch:
+            return 0
+        optimizer, steps = self.model.optimizer, self.params["steps"]
+        step = made
+        if steps is not None:
+            # Not by the updates that were made: those before may have been of other batches.
+            step = (epoch - start_epoch) * steps // batches_per_update(optimizer)
+            # But loss scaling skips a few, which are no steps.
+            step = (
+                made if unwrap(optimizer) is not optimizer and 3 / 4 * step < made < step else step
+            )
+        is_sure = restored_epoch(self.model) == epoch and step == made and steps is not None
+        if self.start_epoch is None and not is_sure:
+            self._warn_once(
+                f"`{type(self).__name__}` goes on at step {step} of {self._total_steps}, as in a training "
+                f"that began at epoch {start_epoch}. Pass `start_epoch={start_epoch}` if that is right, or "
+                f"`start_epoch={epoch}` for a new schedule. Received: start_epoch=None"
+            )
+        return step
+
+    def _check_length(self, batches: int) -> None:
+        """Warns where the batches of `fit` make no update, or too few for the schedule."""
+        updates = batches // batches_per_update(self.model.optimizer)
+        if not updates:
+            self._warn_once(
+                f"`fit` makes no update: an update takes {batches_per_update(self.model.optimizer)} batches "
+                f"(`gradient_accumulation_steps`), and `fit` has {batches}."
+            )
+        elif self._next_step + updates < self._total_steps:
+            self._warn_once(
+                f"`fit` makes {updates} updates, up to step {self._next_step + updates} of "
+                f"{self._total_steps} of the schedule of `{type(self).__name__}`, and another `fit` begins a "
+                "new one. For one schedule over several calls of `fit`, call them inside "
+                "`with cycle.attach(model):`, without the callback, or resume with `initial_epoch`."
+            )
+
+    @property
+    def _attached(self) -> bool:
+        return self._scheduled is not None and self._scheduled.attached
+
+    def _record(self) -> None:
+        """Appends the values of the updates that were made since the last call."""
+        if self._scheduled is None or not self._placed:
+            return
+        # After an error inside a step of JAX the optimizer has no values, and nothing can be counted.
+        with contextlib.suppress(TypeError, RuntimeError):
+            first, self._next_step = self._next_step, max(self._next_step, self._scheduled.step())
+            if self._next_step > first:
+                self._append(np.arange(first, self._next_step))
+
+    def _append(self, steps: np.ndarray) -> None:
+        unused = self._scheduled.unused()
+        if not self._scheduled.traced:
+            self._warn_once(
+                f"{len(steps)} updates did not follow the schedule of `{type(self).__name__}`: their step "
+                "was traced before `attach`. Trace it anew after `attach`, or attach the model."
+            )
+        elif unused:
+            self._warn_once(
+                f"`{type(self._scheduled.optimizer).__name__}` does not compute with "
+                f"{', '.join(f'`{name}`' for name in unused)}: its updates do not follow that schedule of "
+                f"`{type(self).__name__}`, and `history` has no values of it."
+            )
+        for name, schedule in self._scheduled.schedules.items():
+            if name not in unused:
+                values = evaluate(schedule, steps)
+                before = self._history.get(name, values[:0])
+                self._history[name] = np.concatenate([before, values])
+
+    def _warn_once(self, message: str) -> None:
+        # By its first words: the numbers in it change from epoch to epoch.
+        key = message[:24]
+        if key not in self._warned:
+            self._warned.add(key)
+            warnings.warn(message, stacklevel=3)

@@ -196,11 +196,17 @@ def test_smoothing_is_bias_corrected() -> None:
 def test_it_stops_when_the_loss_diverges() -> None:
     x, y = reference.data(64)
     result = lr_find(compiled(), x, y, batch_size=8, max_lr=1e3, smoothing=0.5, verbose=0)
-    best = np.minimum.accumulate(result.smoothed_loss)
-    above = ~(result.smoothed_loss <= 4.0 * best)
+    # The rule as the docstring has it, point by point.
+    over = [
+        point >= 10
+        and result.smoothed_loss[point] > 4 * result.smoothed_loss[10 : point + 1].min()
+        and np.median(result.loss[point - 4 : point + 1])
+        > 4 * result.smoothed_loss[10 : point + 1].min()
+        for point in range(len(result.loss))
+    ]
     assert len(result.loss) < 100
-    assert above[-1]
-    assert not above[:-1].any()
+    assert over[-1]
+    assert not any(over[:-1])
 
 
 def test_it_stops_at_nan_unless_told_never_to() -> None:
@@ -581,7 +587,7 @@ def test_datasets_and_generators() -> None:
 def test_a_generator_that_ends_ends_the_test() -> None:
     x, y = reference.data(64)
     batches = (batch for batch in reference.split(x, y, 8)[:6])
-    with pytest.warns(UserWarning, match=r"after 6 of 20 updates.*a generator must"):
+    with pytest.warns(UserWarning, match=r"after 6 of 20 updates.*A generator must"):
         result = lr_find(compiled(), batches, num_steps=20, max_lr=0.1, verbose=0)
     assert len(result.loss) == 6
 
@@ -668,30 +674,13 @@ def test_lr_find_names_what_it_cannot_take() -> None:
     for verbose in ("loud", None, 7):
         with pytest.raises(ValueError, match=r"`verbose` must be .*Received: verbose="):
             lr_find(compiled(), x, y, verbose=verbose)
-    for callbacks in (OneCycle(0.1), 3, [3]):
-        with pytest.raises(TypeError, match=r"`callbacks` must be .*Received: callbacks="):
-            lr_find(compiled(), x, y, callbacks=callbacks)
-    with pytest.raises(ValueError, match=r"`x` must be .*Received: x=None"):
-        lr_find(compiled())
     without = reference.build()
     without.compile(optimizer=None, loss="mse")
-    with pytest.raises(ValueError, match="compiled without an optimizer"):
+    with pytest.raises(ValueError, match="not compiled with an optimizer"):
         lr_find(without, x, y)
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
     with pytest.raises(ValueError, match="already has a learning rate schedule"):
         lr_find(compiled(keras.optimizers.SGD(schedule)), x, y)
-    model = keras.Sequential([keras.layers.Dense(1)])
-    model.compile("sgd", loss="mse")
-    if keras.backend.backend() == "tensorflow":
-        with pytest.raises(ValueError, match="shapes of this data are not known"):
-            lr_find(model, (batch for batch in [(x, y)]), verbose=0)
-        import tensorflow as tf
-
-        rank_unknown = tf.data.Dataset.from_generator(
-            lambda: reference.split(x, y, 8), output_types=("float32", "float32")
-        )
-        with pytest.raises(ValueError, match="shapes of this data are not known"):
-            lr_find(model, rank_unknown, verbose=0)
     model = keras.Model()
     model.compile("sgd", loss="mse")
     with pytest.raises(ValueError, match=r"not built.*`model\.built = True`"):

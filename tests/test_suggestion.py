@@ -10,7 +10,7 @@ from keras_onecycle import RangeTestResult, suggestion
 
 pytestmark = pytest.mark.any_backend
 
-METHODS = sorted(suggestion.METHODS)
+METHODS = ["between", "minimum", "slide", "steep", "valley"]
 FASTAI = ("minimum", "slide", "steep", "valley")
 
 
@@ -19,7 +19,7 @@ def test_equals_fastai(method: str) -> None:
     cases = reference.load("fastai_suggestions")
     assert len(cases) == 48
     for case in cases:
-        got = suggestion.METHODS[method](np.array(case["lr"]), np.array(case["loss"]))
+        got = getattr(suggestion, method)(np.array(case["lr"]), np.array(case["loss"]))
         assert got == pytest.approx(case[method], rel=1e-6)
 
 
@@ -61,7 +61,7 @@ def test_a_suggestion_is_a_tested_rate(
     loss: np.ndarray, method: str, scale: float, shift: float
 ) -> None:
     lr = np.geomspace(1e-6, 1, len(loss))
-    function = suggestion.METHODS[method]
+    function = getattr(suggestion, method)
     suggested = function(lr, loss)
     tested = lr / 10 if method == "minimum" else lr
     assert suggested in tested
@@ -83,7 +83,7 @@ def bowl(points: int = 100) -> np.ndarray:
 def test_suggest_leaves_out_the_ends_as_fastai_does(method: str) -> None:
     curve = bowl()
     tested = result(curve)
-    wanted = suggestion.METHODS[method](tested.lr[10:-5], curve[10:-5])
+    wanted = getattr(suggestion, method)(tested.lr[10:-5], curve[10:-5])
     assert tested.suggest(method) == wanted
 
 
@@ -126,7 +126,7 @@ def test_suggest_stops_at_the_first_nan_and_leaves_out_a_rate_of_zero() -> None:
         (bowl(9), "at least 5 .*Received: 4 points"),
         (np.full(100, 2.3), "flat"),
         (2.3 + 1e-9 * np.arange(100), "flat"),
-        (np.full(100, np.nan), "Received: 0 points"),
+        (np.full(100, np.nan), "None of the 100 losses is a finite number"),
         (np.linspace(1, 5, 100), "never falls"),
     ],
 )

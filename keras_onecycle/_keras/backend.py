@@ -1,17 +1,47 @@
 """What differs between the backends, and nothing else."""
 
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 
-def replica_scope(variable: keras.Variable) -> contextlib.AbstractContextManager:
-    """The `tf.distribute` scope that `variable` was made in; a scope that does nothing elsewhere."""
-    strategy = getattr(variable.value, "distribute_strategy", None)
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
+def register_tensor_like(
+    cls: type, flatten: Callable[[Any], tuple[Any, Any]], unflatten: Callable[[Any, Any], Any]
+) -> None:
+    """Lets the functions of the backend take objects of a class that holds one tensor.
+
+    Args:
+        cls: The class, with `__jax_array__` and `__tf_tensor__`.
+        flatten: Function of an object that returns its tensor and the rest, which is hashable.
+        unflatten: Function of a tensor and that rest that returns an object.
+    """
+    if keras.backend.backend() == "jax":
+        import jax
+
+        # The functions of `jax.numpy` are compiled: they take arrays and nodes of trees of arrays.
+        jax.tree_util.register_pytree_node(
+            cls,
+            lambda tensor_like: ((flatten(tensor_like)[0],), flatten(tensor_like)[1]),
+            lambda rest, children: unflatten(children[0], rest),
+        )
+
+
+def as_tensor(value: Any, dtype: Any) -> Any:
+    """Returns a tensor of TensorFlow in the dtype that one of its functions asks for."""
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(value, dtype)
+
+
+def is_concrete(value: Any) -> bool:
+    """Whether a tensor has a value now, outside a trace."""
+    try:
+        float(value)
+    except TypeError:
+        return False
+    return True
 
 
 def sync(model: keras.Model) -> None:
@@ -42,33 +72,44 @@ def resetting_train_step(model: keras.Model, reset_metrics: Callable[[], None]) 
     return step_of_state
 
 
-def value_after(result: Any, model: keras.Model, variable: keras.Variable) -> Any:
-    """Returns the value of a variable of the optimizer, given what the train function returned.
+def values_after(result: Any, model: keras.Model, variables: Sequence[keras.Variable]) -> list[Any]:
+    """Returns the values of variables of the optimizer and the metrics after a call of the train function.
 
-    On JAX it is in there; `sync` would take a millisecond for a hundred variables.
+    On JAX they are in what it returned; `sync` would take a millisecond for a hundred variables.
     """
     if keras.backend.backend() != "jax":
-        return variable
-    _, (_, _, optimizer_variables, _) = result
-    variables = model.optimizer.variables
-    (index,) = (i for i, known in enumerate(variables) if known is variable)
-    return optimizer_variables[index]
+        return list(variables)
+    _, (_, _, *values) = result
+    known = {}
+    for group, those in zip(
+        (model.optimizer.variables, model.metrics_variables), values, strict=True
+    ):
+        known |= {id(variable): value for variable, value in zip(group, those, strict=True)}
+    return [known[id(variable)] for variable in variables]
 
 
-def _copies(variable: keras.Variable) -> tuple[Any, ...]:
+def is_variable(thing: Any) -> bool:
+    """Whether `thing` is a variable of Keras or of the backend."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return isinstance(thing, (keras.Variable, tf.Variable))
+    return isinstance(thing, keras.Variable)
+
+
+def _copies(variable: Any) -> tuple[Any, ...]:
     """The value of the variable, or under `tf.distribute` the copy of it that each replica has."""
-    strategy = getattr(variable.value, "distribute_strategy", None)
-    if strategy is None:
-        return (variable.value,)
-    return strategy.experimental_local_results(variable.value)
+    value = variable.value if isinstance(variable, keras.Variable) else variable
+    strategy = getattr(value, "distribute_strategy", None)
+    return (value,) if strategy is None else strategy.experimental_local_results(value)
 
 
-def read(variable: keras.Variable) -> list[np.ndarray]:
+def read(variable: Any) -> list[np.ndarray]:
     """Returns the value in host memory, one for each replica.
 
     A real copy, not a view: JAX hands the buffers of its state over to the next step.
     """
-    arrays = [np.asarray(copy) for copy in _copies(variable)]
+    arrays = [np.asarray(keras.ops.convert_to_numpy(copy)) for copy in _copies(variable)]
     # TensorFlow has copied it already.
     return [array if array.flags.owndata else array.copy() for array in arrays]
 
@@ -77,7 +118,7 @@ def read(variable: keras.Variable) -> list[np.ndarray]:
 _PIECE = 2**24
 
 
-def write(variable: keras.Variable, values: list[np.ndarray]) -> None:
+def write(variable: Any, values: list[np.ndarray]) -> None:
     """Assigns what `read` returned."""
     if keras.backend.backend() != "tensorflow":
         (value,) = values
@@ -95,7 +136,13 @@ def write(variable: keras.Variable, values: list[np.ndarray]) -> None:
 
 def to_int(scalar: Any) -> int:
     """Returns an integer tensor or variable as a Python integer."""
-    return int(np.array(getattr(scalar, "value", scalar)))
+    # Not `np.array`, which a variable under `tf.distribute` does not go into in its strategy's scope.
+    return int(keras.ops.convert_to_numpy(scalar))
+
+
+def to_float(scalar: Any) -> float:
+    """Returns a tensor or variable as a Python float."""
+    return float(keras.ops.convert_to_numpy(scalar))
 
 
 def wait(model: keras.Model) -> None:

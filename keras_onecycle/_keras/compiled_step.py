@@ -1,79 +1,75 @@
-"""The compiled train step of a model, dropped when what it was traced with changes."""
+"""The compiled train step of a model, made anew when what it was traced with changes."""
 
+import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
 
 
-def trace_anew(model: keras.Model) -> None:
-    """Drops the compiled train step, in which hyperparameters are constants, and makes another."""
-    # JAX finds an old trace again as long as the function that it is of is alive.
-    model.train_function = None
-    # The method of the class: one of the instance waits for the next `fit`.
-    type(model).make_train_function(model)
-
-
-def set_steps_per_execution(model: keras.Model, steps_per_execution: int) -> None:
-    """Changes how many steps the model runs at once."""
-    if model.steps_per_execution == steps_per_execution:
-        return
-    model.steps_per_execution = steps_per_execution
-    # They were made for the old number.
-    model.train_function = None
-    model.test_function = None
-    model.predict_function = None
-
-
-def run_single_steps(
-    model: keras.Model,
-    train_step: Callable[..., Any] | None = None,
-    then: Callable[[Any], None] | None = None,
-) -> None:
-    """Makes the compiled train step run one step at once until it is traced anew.
-
-    `model.steps_per_execution` stays as it is, so that there is nothing to put back.
+def compile_step(model: keras.Model, train_step: Callable[..., Any] | None = None) -> None:
+    """Compiles the train step anew: hyperparameters are constants in it.
 
     Args:
         model: A compiled `keras.Model`.
         train_step: Function to compile. Defaults to `None`: the model's `train_step`.
-        then: Function that is given what each step returns. Defaults to `None`.
     """
+    step = train_step or model.train_step
+    attributes = vars(model)
+    before = attributes.get("train_step")
 
-    @contextmanager
-    def single() -> Iterator[None]:
-        steps_per_execution = model.steps_per_execution
-        model.steps_per_execution = 1
-        try:
-            yield
-        finally:
-            model.steps_per_execution = steps_per_execution
+    def unseen(*arguments: Any) -> Any:
+        # For a function that JAX has seen it finds the old trace.
+        return step(*arguments)
 
-    # JAX reads the number when the function is made, TensorFlow when it is traced or run.
-    with single(), _attribute(model, "train_step", train_step or model.train_step):
-        trace_anew(model)
-    function = model.train_function
+    attributes["train_step"] = unseen
+    try:
+        # The method of the class: one of the instance takes the schedule off at the next `fit`.
+        type(model).make_train_function(model, force=True)
+    finally:
+        attributes.pop("train_step", None)
+        if before is not None:
+            attributes["train_step"] = before
 
-    def step(*arguments: Any) -> Any:
-        with single():
+
+def compile_single_step(
+    model: keras.Model, train_step: Callable[..., Any], after_step: Callable[[Any], None]
+) -> None:
+    """Compiles a train step that runs once in each call, whatever `model.steps_per_execution` is.
+
+    The model's number stays as it is, so that nothing is left behind when `fit` is interrupted.
+
+    Args:
+        model: A compiled `keras.Model`.
+        train_step: Function to compile.
+        after_step: Function that is given what the train function returns, after each call.
+    """
+    with _steps_per_execution(model, 1):
+        compile_step(model, train_step)
+    function, several = model.train_function, model.steps_per_execution > 1
+
+    def train_function(*arguments: Any) -> Any:
+        # JAX has read the number by now, TensorFlow reads it when the function is traced or run.
+        with _steps_per_execution(model, 1) if several else contextlib.nullcontext():
             result = function(*arguments)
-        if then is not None:
-            then(result)
+        after_step(result)
         return result
 
-    model.train_function = step
+    model.train_function = train_function
 
 
-@contextmanager
-def _attribute(model: keras.Model, name: str, value: Any) -> Iterator[None]:
-    """Sets an attribute of the object, past what Keras does when one is set."""
-    attributes = vars(model)
-    before = attributes.get(name)
-    attributes[name] = value
+@contextlib.contextmanager
+def _steps_per_execution(model: keras.Model, number: int) -> Iterator[None]:
+    before = model.steps_per_execution
+    model.steps_per_execution = number
     try:
         yield
     finally:
-        attributes.pop(name, None)
-        if before is not None:
-            attributes[name] = before
+        model.steps_per_execution = before
+
+
+def set_steps_per_execution(model: keras.Model, steps_per_execution: int) -> None:
+    """Changes how many steps the model runs at once, in all of its compiled functions."""
+    if model.steps_per_execution != steps_per_execution:
+        model.steps_per_execution = steps_per_execution
+        model.train_function = model.test_function = model.predict_function = None

@@ -1,142 +1,33 @@
 """Makes hyperparameters of an optimizer follow schedules inside the compiled step.
 
-This is the only file that reaches inside an optimizer. While schedules are attached, the optimizer's
-class is one derived from its own, in which every scheduled hyperparameter is a property. Its `apply`,
-which Keras traces into the compiled step, first evaluates each schedule at `optimizer.iterations`, and
-the update then reads that value where it would have read a Python float. The optimizer's own
-attributes and variables are never written, so there is nothing to put back, and what is saved in the
-meantime holds the user's own values.
+While schedules are attached, the optimizer's class is one derived from its own, in which every scheduled
+hyperparameter is a property. Its `apply`, which Keras traces into the compiled step, first evaluates each
+schedule at `optimizer.iterations`, and the update then reads that value where it would have read a Python
+float. The optimizer's own attributes and variables are never written, so there is nothing to put back, and
+what is saved in the meantime holds the user's own values.
 """
 
-import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from numbers import Real
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_onecycle._keras import backend
-from keras_onecycle._keras.compiled_step import trace_anew
+from keras_onecycle._keras.compiled_step import compile_step
+from keras_onecycle._keras.optimizers import (
+    batches_per_update,
+    build_optimizer,
+    check_schedulable,
+    counter_of,
+    momentum_names,
+    user_value,
+)
+from keras_onecycle._keras.running_fit import RunningFit
+from keras_onecycle._keras.scheduled_values import ScheduledFloat, ScheduledTensor
 from keras_onecycle.schedules import Schedule, as_step, float_dtype
-
-# What an optimizer's momentum is called: SGD, RMSprop and Muon; the Adam family; Muon's Adam part.
-_MOMENTUM_NAMES = ("momentum", "beta_1", "adam_beta_1")
-
-_REFUSED = {
-    "ScheduleFreeAdamW": "it averages its weights under a constant learning rate and momentum, and a "
-    "schedule corrupts the averages. Use `keras.optimizers.AdamW`",
-    "MultiOptimizer": "each of its parts has a learning rate of its own. Attach a schedule to each "
-    "optimizer in `.optimizers` instead",
-}
-
-
-class _Hyperparameter(keras.Variable):
-    """Stands where an optimizer expects a Python float, while the step is traced.
-
-    Its value is part of the trace and not stored: TensorFlow takes about ten microseconds for each
-    variable that a compiled step stores.
-    """
-
-    _held: Any = None
-
-    def __init__(self, name: str, value: float) -> None:
-        super().__init__(
-            float(value), dtype=float_dtype(), trainable=False, autocast=False, name=name
-        )
-        self.user_value = value
-
-    def hold(self, value: Any) -> None:
-        """Stands for this value, until `release`."""
-        self._held = ops.cast(value, self.dtype)
-
-    def release(self) -> None:
-        """Lets go of the value, which a trace that has ended would else live on in."""
-        self._held = None
-
-    @property
-    def value(self) -> Any:
-        return super().value if self._held is None else self._held
-
-    # Optimizers ask in Python `if self.momentum != 0`, which no traced value can answer. Whether
-    # there is momentum at all is as the user said; so the user's own value answers.
-    def __bool__(self) -> bool:
-        return bool(self.user_value)
-
-    __hash__ = keras.Variable.__hash__
-
-
-def _comparison(name: str) -> Callable[[_Hyperparameter, Any], bool]:
-    compare = getattr(operator, name)
-    return lambda self, other: compare(self.user_value, other)
-
-
-for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(_Hyperparameter, f"__{_name}__", _comparison(_name))
-
-
-def unwrap(optimizer: keras.Optimizer) -> keras.Optimizer:
-    """Returns the optimizer that makes the updates, out of a `LossScaleOptimizer`."""
-    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer = optimizer.inner_optimizer
-    return optimizer
-
-
-def batches_per_update(optimizer: keras.Optimizer) -> int:
-    """Returns the number of batches that make one update: 1, or more under gradient accumulation."""
-    return unwrap(optimizer).gradient_accumulation_steps or 1
-
-
-def _counter(optimizer: keras.Optimizer) -> keras.Variable:
-    # `optimizer.iterations` is this divided by `gradient_accumulation_steps`.
-    return optimizer.variables[0]
-
-
-def check_schedulable(optimizer: Any) -> keras.Optimizer:
-    """Returns the innermost optimizer, or says why its learning rate can follow no schedule."""
-    if not isinstance(optimizer, keras.Optimizer):
-        raise TypeError(f"Expected a `keras.Optimizer`. Received: optimizer={optimizer!r}")
-    optimizer = unwrap(optimizer)
-    for name, reason in _REFUSED.items():
-        refused = getattr(keras.optimizers, name, None)
-        if refused is not None and isinstance(optimizer, refused):
-            raise ValueError(f"`{name}` cannot follow a schedule: {reason}.")
-    learning_rate = optimizer.get_config()["learning_rate"]
-    if not isinstance(learning_rate, float):
-        raise ValueError(
-            "The optimizer already has a learning rate schedule, and would follow both. Create it "
-            f"with a float, as in `{type(optimizer).__name__}(learning_rate=0.01)`. "
-            f"Received: learning_rate={learning_rate!r}"
-        )
-    return optimizer
-
-
-def momentum_names(optimizer: keras.Optimizer) -> list[str]:
-    """Returns the names of the attributes that hold the optimizer's momentum.
-
-    Raises:
-        ValueError: If it has none, or was built without.
-    """
-    optimizer = unwrap(optimizer)
-    kind = type(optimizer).__name__
-    config = optimizer.get_config()
-    names = [name for name in _MOMENTUM_NAMES if name in config]
-    if not names:
-        raise ValueError(
-            f"`{kind}` has no momentum to move. Use an optimizer with momentum, or move the learning "
-            "rate alone, as `OneCycle(..., cycle_momentum=False)` does."
-        )
-    for name in names:
-        if not config[name]:
-            # No slot variables exist for it: a momentum set later would do nothing.
-            raise ValueError(
-                f"`{kind}` was created with `{name}={config[name]!r}` and keeps no velocities, so there "
-                f"is no momentum to move. Create it with `{kind}(..., {name}=0.9)`, or move the "
-                "learning rate alone, as `OneCycle(..., cycle_momentum=False)` does."
-            )
-    return names
 
 
 class ScheduledHyperparameters:
@@ -151,7 +42,7 @@ class ScheduledHyperparameters:
         schedules: Dict of functions of the step, by the name of the float attribute that follows
             them: `"learning_rate"`, `"weight_decay"`, `"beta_2"`. `"momentum"` stands for whatever
             the optimizer calls it (`momentum`, `beta_1`, and both in `Muon`).
-        owner: String that errors name. Defaults to the name of this class.
+        owner: String that errors name.
 
     Raises:
         TypeError: If `target` is neither a model nor an optimizer.
@@ -160,10 +51,7 @@ class ScheduledHyperparameters:
     """
 
     def __init__(
-        self,
-        target: keras.Model | keras.Optimizer,
-        schedules: Mapping[str, Schedule],
-        owner: str = "ScheduledHyperparameters",
+        self, target: keras.Model | keras.Optimizer, schedules: Mapping[str, Schedule], owner: str
     ) -> None:
         self.model = target if isinstance(target, keras.Model) else None
         optimizer = target if self.model is None else getattr(target, "optimizer", None)
@@ -173,33 +61,77 @@ class ScheduledHyperparameters:
                 "loss=...)` first. Received: optimizer=None"
             )
         self.optimizer = check_schedulable(optimizer)
-        self.counter = _counter(self.optimizer)
+        self.counter = counter_of(self.optimizer)
         self.owner = owner
-        self.schedules = dict(schedules)
         self.start = 0
-        self._attached = False
-        self._by_attribute: dict[str, Schedule] = {}
-        for name, schedule in self.schedules.items():
-            names = momentum_names(self.optimizer) if name == "momentum" else [name]
-            self._by_attribute.update(dict.fromkeys(names, schedule))
-        config = self.optimizer.get_config()
-        self._user_values = {}
-        for name in self._by_attribute:
-            value = config.get(name)
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise ValueError(
-                    f"`{type(self.optimizer).__name__}` has no number `{name}` to schedule. "
-                    f"Received: {name}={value!r}"
-                )
-            self._user_values[name] = value
-        self._variables: dict[str, _Hyperparameter] = {}
-        self._depth = 0
-        self._traced = False
+        self.attached = False
+        self.traced = False
+        self._attributes = {
+            name: momentum_names(self.optimizer) if name == "momentum" else [name]
+            for name in schedules
+        }
+        self._stand_ins = {
+            attribute: ScheduledTensor(user_value(self.optimizer, attribute))
+            for attributes in self._attributes.values()
+            for attribute in attributes
+        }
+        self._in_apply = 0
+        self._in_users = 0
+        self.plan(schedules)
+        self._check_free()
 
-    @property
-    def attached(self) -> bool:
-        """Whether the optimizer follows the schedules now."""
-        return self._attached
+    def plan(self, schedules: Mapping[str, Schedule], start: int | None = None) -> None:
+        """Sets the schedules, and the value of `optimizer.iterations` at step 0, until a step is traced."""
+        self.schedules = dict(schedules)
+        self._by_attribute = {
+            attribute: schedule
+            for name, schedule in self.schedules.items()
+            for attribute in self._attributes[name]
+        }
+        if start is not None:
+            self.start = start
+
+    def attach(
+        self,
+        at_next_fit: Callable[[], None] | None = None,
+        compile_step: Callable[[keras.Model], None] = compile_step,
+    ) -> None:
+        """Makes the optimizer follow the schedules; the next update is step 0.
+
+        Args:
+            at_next_fit: Function that is called before the schedules come off, should `fit` end in
+                an exception or Ctrl-C, which leave a callback no chance: by the model's next `fit` or
+                `train_on_batch`. Defaults to `None`: they stay until `detach`.
+            compile_step: Function that compiles the model's train step, now and whenever a callback
+                asks for it anew. Defaults to that of this package.
+        """
+        self._check_free()
+        self.start = self.iterations()
+        self.traced = False
+        if self.model is not None:
+            build_optimizer(self.model)
+        _set_class(self.optimizer, self._derived_class(type(self.optimizer)))
+        self.attached = True
+        if self.model is not None:
+            self._compile_step = compile_step
+            compile_step(self.model)
+            if at_next_fit is not None:
+                self._fit, self._at_next_fit = RunningFit(), at_next_fit
+                vars(self.model)["make_train_function"] = self._make_train_function
+
+    def detach(self) -> None:
+        """Takes the schedules off: the optimizer's hyperparameters are the user's again."""
+        if not self.attached:
+            return
+        _set_class(self.optimizer, self.optimizer.__class__)
+        self.attached = False
+        if self.model is not None:
+            vars(self.model).pop("make_train_function", None)
+            compile_step(self.model)
+
+    def callbacks_of_fit(self) -> keras.callbacks.CallbackList | None:
+        """Returns the list of callbacks of the `fit` that goes on, or `None` where none does."""
+        return self._fit.callbacks if self._fit.is_running() else None
 
     def iterations(self) -> int:
         """Returns the number of updates that the optimizer has made."""
@@ -211,127 +143,116 @@ class ScheduledHyperparameters:
         self._sync()
         return backend.to_int(self.counter)
 
-    def _sync(self) -> None:
-        if self.model is not None:
-            backend.sync(self.model)
-
     def step(self, batches: int | None = None) -> int:
         """Returns the step that the next update will be, now or after so many batches."""
         if batches is None:
             batches = self.batches()
         return batches // batches_per_update(self.optimizer) - self.start
 
-    def check_free(self) -> None:
-        """Raises a `ValueError` if the optimizer follows schedules already."""
+    def unused(self) -> list[str]:
+        """Returns what is scheduled and no traced update computes with."""
+        return [
+            name
+            for name, attributes in self._attributes.items()
+            if not all(self._stand_ins[attribute].was_used for attribute in attributes)
+        ]
+
+    def _sync(self) -> None:
+        if self.model is not None:
+            backend.sync(self.model)
+
+    def _check_free(self) -> None:
         followed = getattr(type(self.optimizer), "_keras_onecycle", None)
         if followed is not None:
             raise ValueError(
                 f"The optimizer already follows the schedule of `{followed.owner}`, and cannot follow "
-                f"that of `{self.owner}` too. Remove one of the two callbacks; if the first was "
-                "attached by hand, call its `detach()`."
+                f"that of `{self.owner}` too. Remove one of the two callbacks, or call `detach()` of the "
+                "first; a `fit` inside a callback must be of another model."
             )
 
-    def attach(
-        self, start: int | None = None, *, at_next_fit: Callable[[], None] | None = None
-    ) -> None:
-        """Makes the optimizer follow the schedules.
-
-        Args:
-            start: Integer, the value of `optimizer.iterations` at which step 0 is. Defaults to its
-                present value. It may be changed until the step is traced.
-            at_next_fit: Function that the next `fit` of the model calls before it takes the schedules
-                off, should nothing have done so until then (an exception in `fit`, or Ctrl-C, leaves
-                a callback no chance). Defaults to `None`: they stay until `detach`.
-        """
-        self.check_free()
-        self.start = self.iterations() if start is None else start
-        self._traced = False
-        with backend.replica_scope(self.counter):
-            if self.model is not None:
-                _build_optimizer(self.model)
-            self._variables = {
-                name: _Hyperparameter(name, value) for name, value in self._user_values.items()
-            }
-        _set_class(self.optimizer, self._derived_class(type(self.optimizer)))
-        self._attached = True
-        if self.model is not None:
-            trace_anew(self.model)
-            if at_next_fit is not None:
-                self._at_next_fit = at_next_fit
-                self.model.__dict__["make_train_function"] = self._detach_and_make_train_function
-
-    def detach(self) -> None:
-        """Takes the schedules off: the optimizer's hyperparameters are the user's again."""
-        if not self._attached:
-            return
-        _set_class(self.optimizer, self.optimizer.__class__)
-        self._attached = False
-        self._variables = {}
-        if self.model is not None:
-            self.model.__dict__.pop("make_train_function", None)
-            trace_anew(self.model)
-
-    def _detach_and_make_train_function(self, force: bool = False) -> None:
-        # `fit` calls this before any callback; it is there only after a `fit` that did not end.
+    def _make_train_function(self, force: bool = False) -> None:
         model = self.model
-        self._at_next_fit()
-        self.detach()
-        model.make_train_function(force=force)
+        if not self._fit.is_running():
+            self._at_next_fit()
+            self.detach()
+            model.make_train_function(force=force)
+        elif check_schedulable(model.optimizer) is not self.optimizer:
+            raise ValueError(
+                f"The model was compiled anew during `fit`, and `{self.owner}` follows the optimizer that it "
+                "began with. End this `fit`, and begin another after `model.compile(...)`. "
+                f"Received: optimizer={model.optimizer!r}"
+            )
+        elif force or model.train_function is None:
+            self._compile_step(model)
 
-    def _values(self) -> dict[str, Any]:
-        step = as_step(self.optimizer.iterations) - self.start
-        return {name: schedule(step) for name, schedule in self._by_attribute.items()}
+    def _now(self, attribute: str) -> Any:
+        return self._by_attribute[attribute](as_step(self.optimizer.iterations) - self.start)
 
     @contextmanager
-    def _in_place(self) -> Iterator[None]:
+    def _apply(self) -> Iterator[None]:
+        """Lets the optimizer find the values of this step."""
+        values = {name: ops.cast(self._now(name), float_dtype()) for name in self._stand_ins}
+        for name, value in values.items():
+            self._stand_ins[name].hold(value)
         # A count, not a flag: under `MirroredStrategy` the replicas' threads are here together.
-        self._depth += 1
+        self._in_apply += 1
         try:
             yield
         finally:
-            self._depth -= 1
-            if not self._depth:
-                for variable in self._variables.values():
-                    variable.release()
+            self._in_apply -= 1
+            if not self._in_apply:
+                # A trace that has ended would else live on in them.
+                for stand_in in self._stand_ins.values():
+                    stand_in.hold(None)
+
+    @contextmanager
+    def _users(self) -> Iterator[None]:
+        """Lets the optimizer find the values that the user gave it."""
+        self._in_users += 1
+        try:
+            yield
+        finally:
+            self._in_users -= 1
 
     def _read(self, name: str) -> Any:
-        if self._depth:
-            return self._variables[name]
-        return self._by_attribute[name](as_step(self.optimizer.iterations) - self.start)
+        if self._in_users:
+            return self._stand_ins[name].user_value
+        if self._in_apply:
+            return self._stand_ins[name]
+        value = self._now(name)
+        if not backend.is_concrete(value):
+            return value
+        number = ScheduledFloat(value)
+        number.refuse = lambda assigned: self._refuse(name, assigned)
+        return number
 
     def _refuse(self, name: str, value: Any) -> None:
         message = (
-            f"`{name}` follows the schedule of `{self.owner}` and cannot be set by anything else, such "
-            "as a `LearningRateScheduler` or `ReduceLROnPlateau` beside it. Remove one of the two. "
-            f"Received: {name}={value!r}"
+            f"`{name}` follows the schedule of `{self.owner}` and cannot be set by anything else, such as a "
+            "`LearningRateScheduler` or `ReduceLROnPlateau` beside it. Remove one of the two; after a `fit` "
+            f"that was interrupted, call `detach()` of the callback first. Received: {name}={value!r}"
         )
-        if not self._traced:
+        if not self.traced:
             raise ValueError(message)
         # Hours into a training, going on is better than losing it.
-        warnings.warn(message + ", which was ignored.", stacklevel=2)
+        warnings.warn(message + ", which was ignored.", stacklevel=3)
 
     def _derived_class(self, base: type[keras.Optimizer]) -> type[keras.Optimizer]:
         """Makes the class that the optimizer has while it follows the schedules."""
         scheduled = self
 
         def build(optimizer: Any, variables: Any) -> None:
-            with scheduled._in_place():
+            with scheduled._users():
                 base.build(optimizer, variables)
 
         def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
-            scheduled._traced = True
-            values = scheduled._values()
-            with scheduled._in_place():
-                for name, value in values.items():
-                    scheduled._variables[name].hold(value)
+            scheduled.traced = True
+            with scheduled._apply():
                 return base.apply(optimizer, grads, trainable_variables)
 
         def get_config(optimizer: Any) -> dict[str, Any]:
-            with scheduled._in_place():
-                config = base.get_config(optimizer)
-            # The learning rate in there is already the user's: that of Keras's own variable.
-            users = {n: v for n, v in scheduled._user_values.items() if n != "learning_rate"}
-            return {**config, **users}
+            with scheduled._users():
+                return base.get_config(optimizer)
 
         def reduce(optimizer: Any) -> tuple[Any, ...]:
             # A class method of Keras's rebuilds it: that of the base, which pickle finds by its name.
@@ -356,18 +277,8 @@ class ScheduledHyperparameters:
             "get_config": get_config,
             "__reduce__": reduce,
         }
-        members |= {name: scheduled_property(name) for name in self._by_attribute}
+        members |= {name: scheduled_property(name) for name in self._stand_ins}
         return type(base.__name__, (base,), members)
-
-
-def _build_optimizer(model: keras.Model) -> None:
-    """Makes the variables of the optimizer, as the first step does, if those of the model are there.
-
-    TensorFlow is slow to make them while it traces a step.
-    """
-    # Private, but nothing public sees a layer inside a layer, which may have no variables yet.
-    if not model.optimizer.built and all(layer.built for layer in model._flatten_layers()):
-        model.optimizer.build(model.trainable_variables)
 
 
 def _set_class(optimizer: keras.Optimizer, cls: type[keras.Optimizer]) -> None:

@@ -2,12 +2,11 @@
 
 from keras_onecycle.range_tests import suggestion
 from keras_onecycle.range_tests.learning_rate import LRFinder, lr_find
-from keras_onecycle.range_tests.momentum import MomentumFinder, momentum_find
+from keras_onecycle.range_tests.momentum import momentum_find
 from keras_onecycle.range_tests.result import RangeTestResult
 
 __all__ = [
     "LRFinder",
-    "MomentumFinder",
     "RangeTestResult",
     "lr_find",
     "momentum_find",

@@ -1,5 +1,6 @@
 """The engine of the range tests: a callback, and the call that runs it without a trace."""
 
+import inspect
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,13 @@ import numpy as np
 from keras_onecycle._arguments import MAX_STEPS, check_float, check_int
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.callback import Callback
-from keras_onecycle._keras.compiled_step import run_single_steps, set_steps_per_execution
-from keras_onecycle._keras.hyperparameters import ScheduledHyperparameters, unwrap
-from keras_onecycle._keras.snapshot import Snapshot
+from keras_onecycle._keras.compiled_step import compile_single_step, set_steps_per_execution
+from keras_onecycle._keras.data import build_from, stop_workers
+from keras_onecycle._keras.hyperparameters import ScheduledHyperparameters
+from keras_onecycle._keras.metrics import samples_counter
+from keras_onecycle._keras.optimizers import unwrap
+from keras_onecycle._keras.snapshot import FitTraces, Snapshot
+from keras_onecycle.range_tests._curve import LossCurve
 from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import Schedule, evaluate
 
@@ -28,10 +33,10 @@ _EVALUATIONS = 20
 class RangeTest(Callback):
     """Base of the range tests: a hyperparameter moves each update of `fit`, until the loss diverges.
 
-    A subclass says in `schedules` what moves. The arguments are those of `LRFinder`.
+    A subclass returns in `schedules` what moves. The arguments are those of `LRFinder`.
     """
 
-    _of_one_fit = ("_snapshot", "_scheduled", "_progress", "_counter")
+    _of_one_fit = ("_snapshot", "_scheduled", "_counts")
 
     mode = "linear"
     # What moves, and the function that runs the test.
@@ -40,13 +45,13 @@ class RangeTest(Callback):
 
     def __init__(
         self,
-        num_steps: int,
-        stop_factor: float | None,
-        smoothing: float,
-        validation_data: Any,
-        validation_freq: int | None,
-        validation_steps: int | None,
-        validation_batch_size: int | None,
+        num_steps: int = 100,
+        stop_factor: float | None = 4.0,
+        smoothing: float = 0.98,
+        validation_data: Any = None,
+        validation_freq: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
     ) -> None:
         super().__init__()
         self.num_steps = check_int("num_steps", num_steps, 2, MAX_STEPS)
@@ -74,17 +79,30 @@ class RangeTest(Callback):
         self.validation_batch_size = validation_batch_size
         self.result: RangeTestResult | None = None
         self._snapshot: Snapshot | None = None
-        self._progress: keras.utils.Progbar | None = None
+        self._advice = (
+            f"Give `fit` more `epochs`, or call `{self.function}`, which goes over arrays and datasets as "
+            "often as needed; a generator must itself have enough batches"
+        )
 
     def schedules(self) -> Mapping[str, Schedule]:
         """Returns `"learning_rate"`, and what else moves, as functions of the step."""
         raise NotImplementedError(f"`{type(self).__name__}` must define `schedules()`.")
 
+    def check(self) -> None:
+        """Raises an error where the model, or its optimizer, cannot be tested."""
+        model = self.model
+        ScheduledHyperparameters(model, self.schedules(), owner=type(self).__name__)
+        if model.built and not model.trainable_variables:
+            raise ValueError(
+                "The model has no trainable variables: every layer is frozen. Set `layer.trainable = True` "
+                f"and compile it again. Received: model={model!r}"
+            )
+
     def restore(self) -> None:
         """Puts model and optimizer back as they were before the test.
 
-        `fit` does this at its end, and the function that runs the test in any case. After an
-        exception or Ctrl-C in a `fit` of your own, when Keras calls no callback, call it yourself:
+        `fit` does this at its end, after all callbacks, and the function that runs the test in any case.
+        After an exception or Ctrl-C in a `fit` of your own, when Keras calls no callback, call it yourself:
         another `fit` would go on with the weights that the test left.
         """
         if self._snapshot is None:
@@ -94,6 +112,12 @@ class RangeTest(Callback):
         # As `fit` itself begins: a test that stopped early has stopped no later training.
         self._snapshot.model.stop_training = False
         self._snapshot = None
+
+    def progress(self) -> tuple[int, float, float]:
+        """Returns the updates that were made, and value and loss of the last."""
+        if not self._curve.steps:
+            return 0, 0.0, 0.0
+        return self._step, self._values[self.moved][self._curve.steps[-1]], self._curve.loss[-1]
 
     def _forget(self) -> None:
         # Training that follows an interrupted test must not be undone by a later `restore`.
@@ -111,29 +135,25 @@ class RangeTest(Callback):
         super().set_model(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        model = self.model
-        schedules = self.schedules()
-        scheduled = ScheduledHyperparameters(model, schedules, owner=type(self).__name__)
-        scheduled.check_free()
+        self.check()
+        model, schedules = self.model, self.schedules()
+        self._scheduled = ScheduledHyperparameters(model, schedules, owner=type(self).__name__)
         self._snapshot = Snapshot(model)
-        self._scheduled = scheduled
-        scheduled.attach(at_next_fit=self._forget)
         self._resets = False
-        train_step = backend.resetting_train_step(model, self._reset_metrics)
-        # Of several steps in one execution, only the last one's loss comes out.
-        run_single_steps(model, train_step, then=self._note_counter)
+        self._scheduled.attach(at_next_fit=self._forget, compile_step=self._compile_step)
         steps = np.arange(self.num_steps)
         self._values = {n: evaluate(s, steps).astype(float) for n, s in schedules.items()}
-        self._batches = scheduled.batches()
-        self._skipped = 0
-        self._losses_of_update: list[float] = []
-        self._loss: list[float] = []
-        self._smoothed: list[float] = []
-        self._average = 0.0
-        self._evaluated: list[int] = []
-        self._val_logs: list[dict[str, float]] = []
+        self._curve = LossCurve(self.num_steps, self.smoothing, self.stop_factor)
+        self._batches = self._scheduled.batches()
+        self._step = self._skipped = 0
+        self._of_update: list[tuple[float, float]] = []
+        self._evaluations: list[tuple[int, dict[str, Any]]] = []
         self._ended = False
         self.result = None
+        callbacks = self._scheduled.callbacks_of_fit()
+        if callbacks is not None:
+            # Last of all: others set weights when training ends, as `EarlyStopping` does.
+            callbacks.callbacks.append(_Restore(self))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch_has_data = False
@@ -150,53 +170,36 @@ class RangeTest(Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch_has_data = True
-        if "loss" not in (logs or {}):
-            raise ValueError(
-                "A range test needs the loss: the logs of the model's `train_step` must have a `loss`. "
-                f"Received: logs with {sorted(logs or {})}"
-            )
         if self._ended:
             return
-        batches = backend.to_int(self._counter)
+        loss = self._loss_of_batch(_check_logs(logs))
+        counter, samples = self._counts
+        batches = backend.to_int(counter)
         if batches == self._batches:
-            self._skipped += 1
-            if self._skipped >= MAX_SKIPPED_BATCHES:
-                optimizer = self.model.optimizer
-                reason = (
-                    "the model's `train_step` made none with `model.optimizer` in"
-                    if unwrap(optimizer) is optimizer
-                    else "loss scaling skipped"
-                )
-                warnings.warn(
-                    f"The range test ends after {len(self._loss)} of {self.num_steps} updates: "
-                    f"{reason} the last {self._skipped} batches.",
-                    stacklevel=2,
-                )
-                self._end()
+            self._note_skipped()
             return
-        self._batches = batches
-        self._skipped = 0
-        self._losses_of_update.append(self._loss_of_batch(logs))
-        if self._scheduled.step(batches) > len(self._loss):
-            self._add_point(float(np.mean(self._losses_of_update)))
-            self._losses_of_update.clear()
+        self._batches, self._skipped = batches, 0
+        self._of_update.append((loss, 1.0 if samples is None else backend.to_float(samples)))
+        step = self._scheduled.step(batches)
+        if step > self._step:
+            losses, weights = np.array(self._of_update).T
+            # With several updates in a `train_step`, the loss is that of the first.
+            first, self._step = self._step, min(step, self.num_steps)
+            self._of_update.clear()
+            self._add_point(first, float(losses @ weights / weights.sum()), float(weights.sum()))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if not self._ended:
-            warnings.warn(
-                f"The range test ends after {len(self._loss)} of {self.num_steps} updates, with the "
-                f"data of `fit`. Give it more `epochs`, or use `{self.function}`; a generator must itself "
-                "have enough batches.",
-                stacklevel=2,
-            )
-        names = self._val_logs[0] if self._val_logs else {}
-        validation = {name: np.array([seen[name] for seen in self._val_logs]) for name in names}
-        points, evaluated = slice(len(self._loss)), np.array(self._evaluated, dtype=int)
+            self._warn_end(f"where its data ended. {self._advice}")
+        names = self._evaluations[0][1] if self._evaluations else {}
+        validation = {n: np.array([seen[n] for _, seen in self._evaluations]) for n in names}
+        points = np.array(self._curve.steps, dtype=int)
+        evaluated = np.array([step for step, _ in self._evaluations], dtype=int)
         lr, momentum = self._values["learning_rate"], self._values.get("momentum")
         self.result = RangeTestResult(
             lr=lr[points],
-            loss=np.array(self._loss),
-            smoothed_loss=np.array(self._smoothed),
+            loss=np.array(self._curve.loss),
+            smoothed_loss=np.array(self._curve.smoothed),
             mode=self.mode,
             val_lr=lr[evaluated],
             val_loss=validation.pop("loss", np.empty(0)),
@@ -204,49 +207,70 @@ class RangeTest(Callback):
             momentum=None if momentum is None else momentum[points],
             val_momentum=None if momentum is None else momentum[evaluated],
         )
-        self.restore()
+        if self._scheduled.callbacks_of_fit() is None:
+            self.restore()
+
+    def _compile_step(self, model: keras.Model) -> None:
+        # Not each time `self.model`, with which Keras brings all that a JAX step holds into the model.
+        counter, samples = self._scheduled.counter, samples_counter(model)
+        read = [counter] if samples is None else [counter, samples]
+
+        def note_counts(result: Any) -> None:
+            self._counts = (*backend.values_after(result, model, read), None)[:2]
+
+        # Of several steps in one execution, only the last one's loss comes out.
+        train_step = backend.resetting_train_step(model, self._reset_metrics)
+        compile_single_step(model, train_step, note_counts)
 
     def _reset_metrics(self) -> None:
         # Traced with the step: a call before each batch would take longer than all else here.
         self._resets = True
         self._scheduled.model.reset_metrics()
 
-    def _note_counter(self, result: Any) -> None:
-        # Not `self.model`, with which Keras brings all that a JAX step holds back into the model.
-        model, counter = self._scheduled.model, self._scheduled.counter
-        self._counter = backend.value_after(result, model, counter)
-
     def _loss_of_batch(self, logs: dict[str, Any]) -> float:
-        return float(logs["loss"])
+        return float(np.reshape(logs["loss"], ()))
 
-    def _add_point(self, loss: float) -> None:
-        step = len(self._loss)
-        self._loss.append(loss)
-        self._average = self.smoothing * self._average + (1 - self.smoothing) * loss
-        smoothed = self._average / (1 - self.smoothing ** (step + 1))
-        self._smoothed.append(smoothed)
-        if self._progress is not None:
-            self._progress.update(
-                step + 1,
-                [(self.moved, self._values[self.moved][step]), ("loss", loss)],
-                finalize=False,
+    def _note_skipped(self) -> None:
+        self._skipped += 1
+        if self._skipped >= MAX_SKIPPED_BATCHES:
+            optimizer = self.model.optimizer
+            reason = (
+                "the model's `train_step` made none with `model.optimizer` in"
+                if unwrap(optimizer) is optimizer
+                else "loss scaling skipped"
             )
-        # Not `>`: NaN is above no limit.
-        diverged = self.stop_factor is not None and not smoothed <= self._limit()
-        last = step + 1 == self.num_steps
-        if self.validation_data is not None and ((step + 1) % self.validation_freq == 0 or last):
-            self._evaluated.append(step)
-            self._val_logs.append(self._evaluate())
-        if diverged or last:
+            self._warn_end(f"{reason} the last {self._skipped} batches")
             self._end()
 
-    def _limit(self) -> float:
-        lowest = min(self._smoothed)
-        # Where the loss changes sign, its lowest may be next to 0 and is no measure of a rise.
-        size = lowest if lowest > 0 else max(abs(lowest), abs(self._smoothed[0]))
-        return lowest + (self.stop_factor - 1) * size
+    def _add_point(self, step: int, loss: float, samples: float) -> None:
+        curve = self._curve
+        curve.add(step, loss, samples)
+        reason = curve.stop_reason()
+        last = self._step >= self.num_steps
+        if self.validation_data is not None and (self._step % self.validation_freq == 0 or last):
+            self._evaluations.append((step, self._evaluate()))
+        if len(curve.loss) == 1:
+            self._check_follows()
+        if reason is not None and 10 * step < self.num_steps:
+            self._warn_end(f"at {self.moved}={self._values[self.moved][step]:.3g}: {reason}")
+        if reason is not None or last:
+            self._end()
 
-    def _evaluate(self) -> dict[str, float]:
+    def _check_follows(self) -> None:
+        unused = self._scheduled.unused()
+        if unused or not self._scheduled.traced:
+            raise ValueError(
+                f"`{type(self._scheduled.optimizer).__name__}` does not compute with "
+                f"{', '.join(f'`{name}`' for name in unused)}, so a range test of it shows nothing."
+            )
+
+    def _warn_end(self, reason: str) -> None:
+        warnings.warn(
+            f"The range test ends after {self._step} of {self.num_steps} updates {reason}.",
+            stacklevel=3,
+        )
+
+    def _evaluate(self) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self.validation_data)
         return self.model.evaluate(
             x,
@@ -261,8 +285,44 @@ class RangeTest(Callback):
     def _end(self) -> None:
         self._ended = True
         self.model.stop_training = True
-        if self._progress is not None:
-            self._progress.update(len(self._loss), finalize=True)
+
+
+class _Progress(keras.callbacks.Callback):
+    """Keras's progress bar over the updates of a `RangeTest`."""
+
+    def __init__(self, test: RangeTest, verbose: str | int) -> None:
+        super().__init__()
+        self._test, self._verbose = test, 1 if verbose == "auto" else int(verbose)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._shown = 0
+        self._bar = keras.utils.Progbar(
+            self._test.num_steps,
+            verbose=self._verbose,
+            stateful_metrics=[self._test.moved, "loss"],
+            unit_name="update",
+        )
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        done, moved, loss = self._test.progress()
+        if self._verbose and done > self._shown:
+            self._shown = done
+            self._bar.update(done, [(self._test.moved, moved), ("loss", loss)], finalize=False)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self._verbose:
+            self._bar.update(self._shown, finalize=True)
+
+
+class _Restore(keras.callbacks.Callback):
+    """Ends the test of a `RangeTest`, after all other callbacks."""
+
+    def __init__(self, test: RangeTest) -> None:
+        super().__init__()
+        self._test = test
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._test.restore()
 
 
 def run_range_test(
@@ -276,49 +336,24 @@ def run_range_test(
     **fit_arguments: Any,
 ) -> RangeTestResult:
     """Runs `finder` in `fit`, over the data as often as needed, and leaves no trace in the model."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a `keras.Model`. Received: model={model!r}")
-    if not model.compiled:
-        raise ValueError(
-            "`model` is not compiled. Call `model.compile(optimizer=..., loss=...)` first. "
-            f"Received: model={model!r}"
-        )
-    if model.optimizer is None:
-        raise ValueError(
-            "`model` was compiled without an optimizer, and has nothing to move in a range test. Call "
-            "`model.compile(optimizer=..., loss=...)`. Received: optimizer=None"
-        )
-    if x is None:
-        raise ValueError("`x` must be the training data, as `fit` takes it. Received: x=None")
+    _check_model(model)
     if verbose not in (0, 1, 2, "auto"):
         raise ValueError(f"`verbose` must be 0, 1, 2 or 'auto'. Received: verbose={verbose!r}")
-    if callbacks is not None and not (
-        isinstance(callbacks, (list, tuple))
-        and all(isinstance(callback, keras.callbacks.Callback) for callback in callbacks)
-    ):
-        raise TypeError(
-            "`callbacks` must be a list of `keras.callbacks.Callback`. "
-            f"Received: callbacks={callbacks!r}"
-        )
     for name in ("epochs", "initial_epoch", "validation_split"):
         if name in fit_arguments:
             raise ValueError(
                 f"`{name}` is not for a range test, whose length is `num_steps` updates and whose "
                 f"evaluations are on `validation_data`. Received: {name}={fit_arguments[name]!r}"
             )
-    if verbose:
-        finder._progress = keras.utils.Progbar(
-            finder.num_steps,
-            verbose=1 if verbose == "auto" else int(verbose),
-            stateful_metrics=[finder.moved, "loss"],
-            unit_name="update",
-        )
-    stop_training = model.stop_training
-    history = vars(model).get("history")
-    steps_per_execution = model.steps_per_execution
-    _build(model, x)
-    # Keras would go over the first batches of a generator again, and over nothing else, for ever.
-    once = hasattr(x, "__next__") and fit_arguments.get("steps_per_epoch") is None
+    once = hasattr(x, "__next__")
+    if once:
+        # Keras would go over the first batches of a generator again: one epoch, whatever its length.
+        fit_arguments["steps_per_epoch"] = None
+    x = build_from(model, x)
+    finder._advice = "A generator must itself have enough batches"
+    finder.set_model(model)
+    finder.check()
+    traces = FitTraces(model)
     try:
         # Before `fit`, which else would count several batches for each step.
         set_steps_per_execution(model, 1)
@@ -327,50 +362,44 @@ def run_range_test(
             y,
             epochs=1 if once else sys.maxsize,
             verbose=0,
-            callbacks=[finder, *(callbacks or [])],
+            callbacks=[finder, _Progress(finder, verbose), *keras.tree.flatten(callbacks or [])],
             **fit_arguments,
         )
     finally:
         finder.restore()
-        set_steps_per_execution(model, steps_per_execution)
-        model.stop_training = stop_training
-        vars(model).pop("history", None)
-        if history is not None:
-            model.history = history
+        stop_workers(x)
+        traces.remove()
     return finder.result
 
 
-def _build(model: keras.Model, x: Any) -> None:
-    """Gives an unbuilt model its variables, without running it, so that they can be copied."""
-    if model.built:
-        return
-    if hasattr(x, "element_spec"):
-        x = x.element_spec
-        x = x[0] if isinstance(x, tuple) else x
-    elif isinstance(x, keras.utils.PyDataset):
-        x = x[0]
-        x = x[0] if isinstance(x, tuple) else x
-    # A `tf.TensorShape` may say that not even the number of dimensions is known.
-    shapes = [getattr(leaf, "shape", None) for leaf in keras.tree.flatten(x)]
-    if any(shape is None or getattr(shape, "rank", 0) is None for shape in shapes):
+def range_test_arguments() -> list[str]:
+    """Returns the names of the arguments that every range test has."""
+    return list(inspect.signature(RangeTest).parameters)
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a `keras.Model`. Received: model={model!r}")
+    if not model.compiled:
         raise ValueError(
-            "The model is not built, and the shapes of this data are not known before it is read. Give "
-            "the model a `keras.Input`, or call `model.build(input_shape)` first."
+            "`model` is not compiled. Call `model.compile(optimizer=..., loss=...)` first. "
+            f"Received: model={model!r}"
         )
-    batch = keras.tree.map_structure(
-        lambda leaf: keras.KerasTensor(
-            (None, *leaf.shape[1:]), keras.backend.standardize_dtype(leaf.dtype)
-        ),
-        x,
-    )
-    try:
-        model(batch)
-    except Exception as error:
+
+
+def _check_logs(logs: dict[str, Any] | None) -> dict[str, Any]:
+    logs = logs or {}
+    if "loss" not in logs:
         raise ValueError(
-            "The model is not built, and calling it on data of these shapes does not build it. Call it "
-            "on a batch first; where it has no `call`, build its parts and set `model.built = True`. "
-            f"Received: x of {batch!r}"
-        ) from error
+            "A range test needs the loss: the logs of the model's `train_step` must have a `loss`. "
+            f"Received: logs with {sorted(logs)}"
+        )
+    if np.size(logs["loss"]) != 1:
+        raise ValueError(
+            "A range test needs the loss as one number: reduce it in the model's `train_step`. "
+            f"Received: a loss of shape {np.shape(logs['loss'])}"
+        )
+    return logs
 
 
 def _check_validation_data(data: Any) -> None:

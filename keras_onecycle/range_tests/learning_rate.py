@@ -111,7 +111,7 @@ class LRFinder(RangeTest):
 
 def lr_find(
     model: keras.Model,
-    x: Any = None,
+    x: Any,
     y: Any = None,
     *,
     min_lr: float = 1e-6,

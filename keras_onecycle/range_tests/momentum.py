@@ -1,74 +1,32 @@
 """The momentum range test: as a callback, and in one call."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import keras
 
 from keras_onecycle._arguments import check_float, check_learning_rate
-from keras_onecycle._keras.hyperparameters import check_schedulable
-from keras_onecycle.range_tests._engine import RangeTest, run_range_test
+from keras_onecycle._keras.optimizers import check_schedulable
+from keras_onecycle.range_tests._engine import RangeTest, range_test_arguments, run_range_test
 from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import Schedule, interpolate
 
 
-class MomentumFinder(RangeTest):
-    """Runs the momentum range test in `fit`, as `LRFinder` runs that of the learning rate.
-
-    Example:
-
-    >>> x, y = np.random.rand(512, 4), np.random.rand(512, 1)
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    >>> model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
-    >>> finder = keras_onecycle.range_tests.momentum.MomentumFinder(num_steps=50)
-    >>> _ = model.fit(x, y, batch_size=8, verbose=0, callbacks=[finder])
-    >>> finder.result
-    RangeTestResult(points=50, momentum=0.7..0.99, lr=0.01, mode='linear')
-
-    Args:
-        start_momentum: As in `momentum_find`. Defaults to `0.7`.
-        end_momentum: As in `momentum_find`. Defaults to `0.99`.
-        learning_rate: As in `momentum_find`. Defaults to `None`.
-        num_steps: As in `LRFinder`, and so are the rest. Defaults to `100`.
-        stop_factor: Defaults to `4.0`.
-        smoothing: Defaults to `0.9`.
-        validation_data: Defaults to `None`.
-        validation_freq: Defaults to `None`.
-        validation_steps: Defaults to `None`.
-        validation_batch_size: Defaults to `None`.
-
-    Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If an argument is out of its range; at the start of `fit`, if the model is not
-            built, or its optimizer has no momentum or cannot follow a schedule.
-    """
+class _MomentumFinder(RangeTest):
+    """Runs the momentum range test in `fit`; the arguments are those of `momentum_find`."""
 
     moved = "momentum"
     function = "momentum_find"
 
     def __init__(
         self,
-        start_momentum: float = 0.7,
-        end_momentum: float = 0.99,
-        learning_rate: float | None = None,
-        num_steps: int = 100,
-        stop_factor: float | None = 4.0,
-        smoothing: float = 0.9,
-        validation_data: Any = None,
-        validation_freq: int | None = None,
-        validation_steps: int | None = None,
-        validation_batch_size: int | None = None,
+        start_momentum: float,
+        end_momentum: float,
+        learning_rate: float | None,
+        **arguments: Any,
     ) -> None:
-        super().__init__(
-            num_steps=num_steps,
-            stop_factor=stop_factor,
-            smoothing=smoothing,
-            validation_data=validation_data,
-            validation_freq=validation_freq,
-            validation_steps=validation_steps,
-            validation_batch_size=validation_batch_size,
-        )
+        super().__init__(**arguments)
         self.start_momentum = check_float("start_momentum", start_momentum, 0, 1, open_high=True)
         self.end_momentum = check_float("end_momentum", end_momentum, 0, 1, open_high=True)
         if self.start_momentum == self.end_momentum:
@@ -96,22 +54,15 @@ class MomentumFinder(RangeTest):
 
 def momentum_find(
     model: keras.Model,
-    x: Any = None,
+    x: Any,
     y: Any = None,
     *,
     start_momentum: float = 0.7,
     end_momentum: float = 0.99,
     learning_rate: float | None = None,
-    num_steps: int = 100,
-    stop_factor: float | None = 4.0,
     smoothing: float = 0.9,
-    validation_data: Any = None,
-    validation_freq: int | None = None,
-    validation_steps: int | None = None,
-    validation_batch_size: int | None = None,
     verbose: str | int = "auto",
-    callbacks: Sequence[keras.callbacks.Callback] | None = None,
-    **fit_arguments: Any,
+    **arguments: Any,
 ) -> RangeTestResult:
     """Runs the momentum range test on a compiled model and leaves no trace in it.
 
@@ -145,22 +96,11 @@ def momentum_find(
         end_momentum: Float in [0, 1), the last momentum: above the first, or below it for a test in
             which momentum falls. Defaults to `0.99`.
         learning_rate: Float above 0, for this test alone. Defaults to `None`: the optimizer's own.
-        num_steps: Integer, at least 2: optimizer updates from the first to the last. Defaults to
-            `100`.
-        stop_factor: Float above 1, or `None`, as in `lr_find`: where the test stops. Defaults to
-            `4.0`.
         smoothing: Float in [0, 1): the weight of the past in the bias-corrected moving average.
             Defaults to `0.9`, less than in `lr_find`: the average must not lag where the loss turns up.
-        validation_data: Data to evaluate along the way, as in `LRFinder`. Defaults to `None`.
-        validation_freq: Integer, at least 1: updates from one evaluation to the next. Defaults to
-            `None`: so that there are about twenty.
-        validation_steps: Integer, at least 1: batches in an evaluation. Defaults to `None`: all.
-        validation_batch_size: Integer, at least 1, for validation data in arrays. Defaults to `None`:
-            Keras's 32.
         verbose: 0, 1, 2 or `"auto"`, as in `fit`; the bar counts updates. Defaults to `"auto"`.
-        callbacks: Further callbacks for `fit`. Defaults to `None`.
-        **fit_arguments: What else `fit` takes: `batch_size`, `sample_weight`, `class_weight`,
-            `shuffle`, `steps_per_epoch`.
+        **arguments: What else `lr_find` takes: `num_steps`, `stop_factor`, `validation_data` and the rest of
+            its kind, `callbacks`, and arguments of `fit`.
 
     Returns:
         A `RangeTestResult`, whose `momentum` moves and whose `lr` does not.
@@ -174,18 +114,8 @@ def momentum_find(
 
     - [Smith, 2018, section 4.3](https://arxiv.org/abs/1803.09820)
     """
-    finder = MomentumFinder(
-        start_momentum=start_momentum,
-        end_momentum=end_momentum,
-        learning_rate=learning_rate,
-        num_steps=num_steps,
-        stop_factor=stop_factor,
-        smoothing=smoothing,
-        validation_data=validation_data,
-        validation_freq=validation_freq,
-        validation_steps=validation_steps,
-        validation_batch_size=validation_batch_size,
+    of_test = {name: arguments.pop(name) for name in range_test_arguments() if name in arguments}
+    finder = _MomentumFinder(
+        start_momentum, end_momentum, learning_rate, smoothing=smoothing, **of_test
     )
-    return run_range_test(
-        finder, model, x, y, verbose=verbose, callbacks=callbacks, **fit_arguments
-    )
+    return run_range_test(finder, model, x, y, verbose=verbose, **arguments)

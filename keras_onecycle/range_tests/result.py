@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,18 +11,68 @@ import numpy as np
 from keras_onecycle import _plotting, _result_file
 from keras_onecycle._arguments import check_choice, check_int
 from keras_onecycle._result_file import from_json, to_json
+from keras_onecycle.range_tests._readable import check_lr_curve, check_momentum_curve
 from keras_onecycle.range_tests.suggestion import (
-    METHODS,
-    MOMENTUM_METHODS,
     SuggestionMethod,
-    check_curve,
-    check_momentum_curve,
-    warn_of_noise,
+    between,
+    minimum,
+    slide,
+    stable,
+    steep,
+    valley,
 )
 from keras_onecycle.schedules import RANGE_TEST_MODES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What differs between a range test of the learning rate and one of momentum.
+
+    Args:
+        moved: String, the attribute that holds what was tested.
+        label: String, how a picture names it.
+        default: String, the method of `suggest("auto")`.
+        methods: Dict of the methods by their names.
+        check: Function of what was tested, the smoothed losses and the losses that says why nothing can be
+            read off the curve.
+        skip: Whether `suggest` leaves out the first tenth and the last five points.
+        wanted: String, what a suggestion must be.
+        accepts: Function of a float that says whether it is that.
+    """
+
+    moved: str
+    label: str
+    default: str
+    methods: Mapping[str, SuggestionMethod]
+    check: Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+    skip: bool
+    wanted: str
+    accepts: Callable[[float], bool]
+
+
+_LR = _Kind(
+    moved="lr",
+    label="learning rate",
+    default="between",
+    methods={f.__name__: f for f in (between, valley, minimum, steep, slide)},
+    check=check_lr_curve,
+    skip=True,
+    wanted="learning rate, a finite number above 0",
+    accepts=lambda value: 0 < value < np.inf,
+)
+_MOMENTUM = _Kind(
+    moved="momentum",
+    label="momentum",
+    default="stable",
+    methods={"stable": stable},
+    check=check_momentum_curve,
+    skip=False,
+    wanted="momentum, a number in [0, 1)",
+    accepts=lambda value: 0 <= value < 1,
+)
 
 
 def _no_points() -> np.ndarray:
@@ -52,8 +102,8 @@ class RangeTestResult:
         val_lr: Float array of shape `(evaluations,)`: the learning rates after whose update the
             validation data was evaluated. Defaults to no points.
         val_loss: Float array of shape `(evaluations,)`. Defaults to no points.
-        val_metrics: Dict of float arrays of shape `(evaluations,)`, by the metric's name. Defaults to
-            no metrics.
+        val_metrics: Dict of float arrays by the metric's name, of shape `(evaluations,)` and what shape a
+            value of the metric has (`F1Score()`: one for each class). Defaults to no metrics.
         momentum: Float array of shape `(points,)`: the momentum of each update of a momentum range
             test, in which `lr` stays the same. Defaults to `None`: a range test of the learning rate.
         val_momentum: Float array of shape `(evaluations,)`, for a momentum range test. Defaults to
@@ -100,28 +150,33 @@ class RangeTestResult:
             for name, values in self.val_metrics.items()
         }
         for name, values in self.val_metrics.items():
-            _check_shape(f"val_metrics[{name!r}]", values, self.val_lr)
+            if not values.ndim or len(values) != len(self.val_lr):
+                raise ValueError(
+                    f"`val_metrics[{name!r}]` must have a value for each of the {len(self.val_lr)} "
+                    f"evaluations. Received: shape {values.shape}"
+                )
 
     def __repr__(self) -> str:
         span = ""
         if len(self.lr):
-            span = f", {self._moved}={self._tested[0]:.3g}..{self._tested[-1]:.3g}"
-            span += "" if self.momentum is None else f", lr={self.lr[0]:.3g}"
+            span = f", {self._kind.moved}={self._tested[0]:.3g}..{self._tested[-1]:.3g}"
+            span += "" if self._kind is _LR else f", lr={self.lr[0]:.3g}"
         return f"RangeTestResult(points={len(self.lr)}{span}, mode={self.mode!r})"
 
     @property
-    def _moved(self) -> str:
-        return "lr" if self.momentum is None else "momentum"
+    def _kind(self) -> _Kind:
+        return _LR if self.momentum is None else _MOMENTUM
 
     @property
     def _tested(self) -> np.ndarray:
-        return getattr(self, self._moved)
+        return getattr(self, self._kind.moved)
 
     def suggest(self, method: str | SuggestionMethod = "auto") -> float:
         """Returns a learning rate, or of a momentum range test a momentum, read off the smoothed curve.
 
         As in fastai, the first tenth of a learning rate's curve and its last five points are left
-        out. Of a momentum's curve they are what counts, and stay. What follows a NaN is left out.
+        out. Of a momentum's curve they are what counts, and stay. Losses that are NaN or infinite are
+        left out.
         Warns where a learning rate's curve falls by less than single losses vary.
 
         Args:
@@ -138,54 +193,52 @@ class RangeTestResult:
         Raises:
             TypeError: If `method` is neither a string nor a function.
             ValueError: If there is no such method, there are too few points, the curve is flat,
-                never falls, or is all NaN; if the function returns no learning rate or momentum.
+                never falls, or has no finite loss; if the function returns no learning rate or momentum.
 
         References:
 
         - [Smith, 2015, section 3.3](https://arxiv.org/abs/1506.01186)
         - [Smith, 2018, section 4.3](https://arxiv.org/abs/1803.09820)
         """
+        kind = self._kind
         _, function = self._method("method", method)
-        tested, loss = self._tested, self.smoothed_loss
-        if self.momentum is None:
-            points = slice(len(tested) // 10, max(len(tested) - 5, 0))
-            tested, loss = tested[points], loss[points]
-        kept = np.logical_and.accumulate(np.isfinite(loss))
-        if self.momentum is None:
-            kept &= tested > 0
-        check = check_curve if self.momentum is None else check_momentum_curve
-        check(tested[kept], loss[kept])
-        if self.momentum is None:
-            warn_of_noise(self.loss[points][kept], loss[kept])
-        suggested = function(tested[kept], loss[kept])
+        points = slice(None)
+        if kind.skip:
+            points = slice(len(self.lr) // 10, max(len(self.lr) - 5, 0))
+        tested, smoothed, loss = self._tested[points], self.smoothed_loss[points], self.loss[points]
+        # No method takes the logarithm of a learning rate of 0, where a linear test may begin.
+        kept = np.isfinite(smoothed) & ((tested > 0) | (kind is not _LR))
+        if len(self.lr) and not np.isfinite(self.smoothed_loss).any():
+            raise ValueError(
+                f"None of the {len(self.lr)} losses is a finite number: the first already is not, so look at "
+                "the data and the model."
+            )
+        kind.check(tested[kept], smoothed[kept], loss[kept])
+        suggested = function(tested[kept], smoothed[kept])
         try:
             value = float(suggested)
         except (TypeError, ValueError):
             value = np.nan
-        if self.momentum is None:
-            wanted, found = "learning rate, a finite number above 0", 0 < value < np.inf
-        else:
-            wanted, found = "momentum, a number in [0, 1)", 0 <= value < 1
-        if not found:
+        if not kind.accepts(value):
             raise ValueError(
-                f"`method` must return a {wanted}. Received: "
+                f"`method` must return a {kind.wanted}. Received: "
                 f"method={method!r}, which returned {suggested!r}"
             )
         return value
 
     def _method(self, name: str, method: str | SuggestionMethod) -> tuple[str, SuggestionMethod]:
         """Returns a method by its name, with the name that a picture gives it."""
+        kind = self._kind
         if callable(method):
             return getattr(method, "__name__", "suggestion"), method
-        methods = METHODS if self.momentum is None else MOMENTUM_METHODS
-        if method in METHODS and methods is not METHODS:
+        if method in _LR.methods and kind is not _LR:
             raise ValueError(
                 f"`{name}` reads off a curve what is for a learning rate, and this is a test of momentum. "
                 f"Leave it out, or pass 'stable' or a function. Received: {name}={method!r}"
             )
-        check_choice(name, method, (*methods, "auto"))
-        label = next(iter(methods)) if method == "auto" else method
-        return label, methods[label]
+        check_choice(name, method, (*kind.methods, "auto"))
+        label = kind.default if method == "auto" else method
+        return label, kind.methods[label]
 
     def plot(
         self,
@@ -213,6 +266,10 @@ class RangeTestResult:
         """
         check_int("skip_start", skip_start, 0)
         check_int("skip_end", skip_end, 0)
+        if not len(self.lr):
+            raise ValueError(
+                "The range test has no points to draw: it ended before its first update."
+            )
         if skip_start + skip_end >= len(self.lr):
             raise ValueError(
                 f"`skip_start` and `skip_end` leave none of the {len(self.lr)} points to draw. "
@@ -233,9 +290,9 @@ class RangeTestResult:
             skip_end=skip_end,
             suggestion=suggestion,
             suggestion_label=label,
-            val_tested=self.val_lr if self.momentum is None else self.val_momentum,
+            val_tested=getattr(self, f"val_{self._kind.moved}"),
             val_loss=self.val_loss,
-            name="learning rate" if self.momentum is None else "momentum",
+            name=self._kind.label,
             ax=ax,
         )
 

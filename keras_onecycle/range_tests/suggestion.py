@@ -1,4 +1,4 @@
-"""A range-test curve becomes a learning rate, or a momentum.
+"""Suggestions: functions that read a learning rate, or a momentum, off the curve of a range test.
 
 Each method is a plain function of the learning rates and the losses, arrays of equal length. `valley`,
 `steep`, `minimum` and `slide` give what fastai's functions of the same names give; `between` lies
@@ -7,23 +7,15 @@ between two of them; `stable`, for momenta, is the papers' rule. Put your own be
 """
 
 import math
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 
+from keras_onecycle.range_tests._readable import end_of_rise
+
+__all__ = ["SuggestionMethod", "between", "minimum", "slide", "stable", "steep", "valley"]
+
 SuggestionMethod = Callable[[np.ndarray, np.ndarray], float]
-
-# A curve that varies by less, relative to itself, is float32 noise.
-_FLAT = 1e-6
-
-# A rise of the loss by less, relative to the range of the curve, is that of one batch after another.
-_RISE = 0.1
-
-_LEAST_POINTS = 5
-
-# Of the absolute difference of two normal values with a standard deviation of 1.
-_MEDIAN_OF_DIFFERENCES = 0.954
 
 
 def between(lr: np.ndarray, loss: np.ndarray) -> float:
@@ -179,86 +171,4 @@ def stable(momentum: np.ndarray, loss: np.ndarray) -> float:
     """
     if momentum[0] < momentum[-1]:
         return float(momentum[np.argmin(loss)])
-    return float(momentum[_end_of_rise(loss)])
-
-
-# The first is the default: see benchmarks/suggestion_quality.py.
-METHODS: dict[str, SuggestionMethod] = {
-    "between": between,
-    "valley": valley,
-    "steep": steep,
-    "minimum": minimum,
-    "slide": slide,
-}
-
-MOMENTUM_METHODS: dict[str, SuggestionMethod] = {"stable": stable}
-
-
-def check_curve(lr: np.ndarray, loss: np.ndarray) -> None:
-    """Raises a `ValueError` where no learning rate can be read off the curve."""
-    if len(lr) < _LEAST_POINTS:
-        raise ValueError(
-            "A suggestion needs at least 5 finite points, after the first tenth and the last 5 of the "
-            f"test are left out. Received: {len(lr)} points. Run the test with more `num_steps`; if it "
-            "diverged at once, with a lower `min_lr` or `max_lr`."
-        )
-    if _is_flat(loss):
-        raise ValueError(
-            "The loss is flat over the whole test, so no learning rate stands out. Run it up to a "
-            f"higher `max_lr`. Received: losses from {loss.min():g} to {loss.max():g}"
-        )
-    if loss.min() >= loss[0]:
-        raise ValueError(
-            "The loss never falls below where it starts, so no learning rate trains. Run the test "
-            f"from a lower `min_lr`. Received: losses from {loss[0]:g} at lr={lr[0]:g}"
-        )
-
-
-def warn_of_noise(loss: np.ndarray, smoothed_loss: np.ndarray) -> None:
-    """Warns where the curve falls by less than single losses vary from one update to the next."""
-    fall = smoothed_loss[0] - smoothed_loss.min()
-    # Of neighbours, whose difference neither a trend nor the divergence at the end does much to: for
-    # normal noise, its standard deviation.
-    noise = np.median(np.abs(np.diff(loss))) / _MEDIAN_OF_DIFFERENCES
-    if fall < noise:
-        warnings.warn(
-            f"The smoothed loss falls by {fall:.3g} at the most, and single losses vary by {noise:.3g} from "
-            "one update to the next: the suggested learning rate may be noise. Look at the plot; run the "
-            "test up to a higher `max_lr` or with larger batches.",
-            stacklevel=3,
-        )
-
-
-def check_momentum_curve(momentum: np.ndarray, loss: np.ndarray) -> None:
-    """Raises a `ValueError` where no momentum can be read off the curve."""
-    if len(momentum) < _LEAST_POINTS:
-        raise ValueError(
-            f"A suggestion needs at least 5 finite points. Received: {len(momentum)} points. Run the "
-            "test with more `num_steps`; if it diverged at once, with a lower `learning_rate`."
-        )
-    if _is_flat(loss):
-        raise ValueError(
-            "The loss is flat over the whole test, so no momentum stands out. Run it with a higher "
-            f"`learning_rate`. Received: losses from {loss.min():g} to {loss.max():g}"
-        )
-    if loss.min() >= loss[0]:
-        raise ValueError(
-            "The loss never falls below where it starts, so no momentum trains. Run the test with a "
-            f"lower `learning_rate`. Received: losses from {loss[0]:g} at momentum={momentum[0]:g}"
-        )
-    if momentum[0] > momentum[-1] and _end_of_rise(loss) == len(loss) - 1:
-        raise ValueError(
-            "The loss still rises where the test ends, so no momentum was small enough. Run the test "
-            "to a smaller `end_momentum` or with a lower `learning_rate`. Received: losses up to "
-            f"{loss[-1]:g} at momentum={momentum[-1]:g}"
-        )
-
-
-def _end_of_rise(loss: np.ndarray) -> int:
-    rise = loss - np.minimum.accumulate(loss)
-    top = int(np.argmax(rise))
-    return top if rise[top] > _RISE * np.ptp(loss) else 0
-
-
-def _is_flat(loss: np.ndarray) -> bool:
-    return np.ptp(loss) <= _FLAT * np.abs(loss).max()
+    return float(momentum[end_of_rise(loss)])

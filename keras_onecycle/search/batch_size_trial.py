@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_onecycle._keras import backend
-from keras_onecycle._keras.compiled_step import run_single_steps
+from keras_onecycle._keras.compiled_step import set_steps_per_execution
 from keras_onecycle._keras.snapshot import Snapshot
 
 # A function of the batch size that returns the seconds of each step, or raises `DoesNotFitError`.
@@ -40,7 +40,7 @@ def time_steps(model: keras.Model, x: Any, y: Any, steps: int) -> list[float]:
         None if data is None else keras.tree.map_structure(keras.ops.convert_to_tensor, data)
         for data in (x, y)
     )
-    run_single_steps(model)
+    set_steps_per_execution(model, 1)
     times = []
     for _ in range(_WARM_UP + steps):
         start = time.perf_counter()

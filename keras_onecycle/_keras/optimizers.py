@@ -1,0 +1,109 @@
+"""What the package asks of an optimizer: its parts, its counter, and which of its floats may be scheduled."""
+
+from numbers import Real
+from typing import Any
+
+import keras
+
+# What an optimizer's momentum is called: SGD, RMSprop and Muon; the Adam family; Muon's Adam part.
+_MOMENTUM_NAMES = ("momentum", "beta_1", "adam_beta_1")
+
+
+def unwrap(optimizer: keras.Optimizer) -> keras.Optimizer:
+    """Returns the optimizer that makes the updates, out of a `LossScaleOptimizer`."""
+    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def batches_per_update(optimizer: keras.Optimizer) -> int:
+    """Returns the number of batches that make one update: 1, or more under gradient accumulation."""
+    return unwrap(optimizer).gradient_accumulation_steps or 1
+
+
+def counter_of(optimizer: keras.Optimizer) -> keras.Variable:
+    """Returns the variable that counts batches; `iterations` counts updates."""
+    return optimizer.variables[0]
+
+
+def check_schedulable(optimizer: Any) -> keras.Optimizer:
+    """Returns the innermost optimizer, or says why its learning rate can follow no schedule."""
+    if not isinstance(optimizer, keras.Optimizer):
+        raise TypeError(
+            "The optimizer must be a `keras.Optimizer`; a model with several optimizers of its own has no "
+            f"single learning rate to schedule. Received: optimizer={optimizer!r}"
+        )
+    optimizer = unwrap(optimizer)
+    kind = type(optimizer).__name__
+    if isinstance(optimizer, keras.optimizers.ScheduleFreeAdamW):
+        raise ValueError(
+            "`ScheduleFreeAdamW` cannot follow a schedule: it averages its weights under a constant "
+            "learning rate and momentum. Use `keras.optimizers.AdamW`."
+        )
+    if isinstance(optimizer, keras.optimizers.MultiOptimizer):
+        raise ValueError(
+            "`MultiOptimizer` cannot follow a schedule: each of its parts has a learning rate of its own. "
+            "Attach a schedule to each optimizer in `.optimizers` instead."
+        )
+    if isinstance(optimizer, keras.optimizers.Adafactor) and optimizer.relative_step:
+        raise ValueError(
+            "`Adafactor` caps its learning rate at `1 / sqrt(step)`, and would not follow the schedule. "
+            "Create it with `Adafactor(..., relative_step=False)`. Received: relative_step=True"
+        )
+    learning_rate = optimizer.get_config().get("learning_rate")
+    if learning_rate is None:
+        raise ValueError(
+            f"`{kind}.get_config()` has no `learning_rate`. Return what `super().get_config()` returns in it."
+        )
+    if not isinstance(learning_rate, float):
+        raise ValueError(
+            "The optimizer already has a learning rate schedule, and would follow both. Create it "
+            f"with a float, as in `{kind}(learning_rate=0.01)`. Received: learning_rate={learning_rate!r}"
+        )
+    return optimizer
+
+
+def momentum_names(optimizer: keras.Optimizer) -> list[str]:
+    """Returns the names of the attributes that hold the optimizer's momentum.
+
+    Raises:
+        ValueError: If it has none, or was built without.
+    """
+    optimizer = unwrap(optimizer)
+    kind = type(optimizer).__name__
+    config = optimizer.get_config()
+    names = [name for name in _MOMENTUM_NAMES if name in config]
+    if not names:
+        raise ValueError(
+            f"`{kind}` has no momentum to move. Use an optimizer with momentum, or move the learning "
+            "rate alone, as `OneCycle(..., cycle_momentum=False)` does."
+        )
+    for name in names:
+        if not config[name]:
+            # No slot variables exist for it: a momentum set later would do nothing.
+            raise ValueError(
+                f"`{kind}` was created with `{name}={config[name]!r}` and keeps no velocities, so there "
+                f"is no momentum to move. Create it with `{kind}(..., {name}=0.9)`, or move the "
+                "learning rate alone, as `OneCycle(..., cycle_momentum=False)` does."
+            )
+    return names
+
+
+def user_value(optimizer: keras.Optimizer, name: str) -> float:
+    """Returns the number that the user gave the optimizer for a hyperparameter."""
+    value = optimizer.get_config().get(name)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(
+            f"`{type(optimizer).__name__}` has no number `{name}` to schedule. Received: {name}={value!r}"
+        )
+    return value
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Makes the variables of the optimizer, as the first step does, if those of the model are there.
+
+    TensorFlow is slow to make them while it traces a step.
+    """
+    # Private, but nothing public sees a layer inside a layer, which may have no variables yet.
+    if not model.optimizer.built and all(layer.built for layer in model._flatten_layers()):
+        model.optimizer.build(model.trainable_variables)

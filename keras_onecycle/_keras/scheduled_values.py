@@ -1,0 +1,119 @@
+"""What an optimizer finds where it expects the Python float of a hyperparameter that is scheduled."""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_onecycle._keras import backend
+
+
+class ScheduledTensor:
+    """A tensor of the compiled step that answers in Python as the user's own float would.
+
+    Optimizers ask in Python `if self.momentum != 0`, which no traced value can answer. Whether there is
+    momentum at all is as the user said; so comparisons and `bool` are those of the user's value, and
+    everything else is the tensor's.
+
+    Args:
+        user_value: Float, what the user created the optimizer with.
+        tensor: The value that the step uses. Defaults to `None`: none yet, see `hold`.
+    """
+
+    # NumPy leaves arithmetic to this class.
+    __array_ufunc__ = None
+
+    def __init__(self, user_value: float, tensor: Any = None) -> None:
+        self.user_value = user_value
+        self.was_used = False
+        self._tensor = tensor
+
+    def hold(self, tensor: Any) -> None:
+        """Stands for `tensor`, or with `None` lets go of one whose trace has ended."""
+        self._tensor = tensor
+
+    @property
+    def value(self) -> Any:
+        """The tensor."""
+        self.was_used = True
+        if self._tensor is None:
+            raise RuntimeError(
+                "The value of a scheduled hyperparameter is known inside `optimizer.apply` alone. Read it "
+                "from the optimizer each time instead of keeping it."
+            )
+        return self._tensor
+
+    @property
+    def dtype(self) -> Any:
+        """The tensor's dtype."""
+        return self.value.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of a scalar."""
+        return ()
+
+    def __bool__(self) -> bool:
+        return bool(self.user_value)
+
+    __hash__ = object.__hash__
+
+    def __jax_array__(self) -> Any:
+        return self.value
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> Any:
+        return backend.as_tensor(self.value, dtype)
+
+
+def _comparison(compare: Callable[[Any, Any], bool]) -> Callable[[ScheduledTensor, Any], bool]:
+    return lambda self, other: compare(self.user_value, other)
+
+
+def _arithmetic(operate: Callable[[Any, Any], Any]) -> Callable[[ScheduledTensor, Any], Any]:
+    return lambda self, other: operate(self.value, other)
+
+
+def _reflected(operate: Callable[[Any, Any], Any]) -> Callable[[ScheduledTensor, Any], Any]:
+    return lambda self, other: operate(other, self.value)
+
+
+def _unary(operate: Callable[[Any], Any]) -> Callable[[ScheduledTensor], Any]:
+    return lambda self: operate(self.value)
+
+
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    setattr(ScheduledTensor, f"__{_name}__", _comparison(getattr(operator, _name)))
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    setattr(ScheduledTensor, f"__{_name}__", _arithmetic(getattr(operator, _name)))
+    setattr(ScheduledTensor, f"__r{_name}__", _reflected(getattr(operator, _name)))
+for _name in ("neg", "pos", "abs"):
+    setattr(ScheduledTensor, f"__{_name}__", _unary(getattr(operator, _name)))
+
+backend.register_tensor_like(
+    ScheduledTensor,
+    lambda scheduled: (scheduled.value, scheduled.user_value),
+    lambda tensor, user_value: ScheduledTensor(user_value, tensor),
+)
+
+
+class ScheduledFloat(float):
+    """The present value of a scheduled hyperparameter, as it is read outside the step.
+
+    It has what people read from and do to `optimizer.learning_rate`, which else is a variable.
+    """
+
+    refuse: Callable[[float], None]
+
+    @property
+    def value(self) -> float:
+        """The number itself."""
+        return float(self)
+
+    def numpy(self) -> np.ndarray:
+        """Returns the number as an array of shape `()`."""
+        return np.array(self, dtype="float32")
+
+    def assign(self, value: float) -> None:
+        """Says that the schedule alone sets the value."""
+        self.refuse(value)

@@ -1,0 +1,88 @@
+"""Whether a value can be read off the curve of a range test at all."""
+
+import warnings
+
+import numpy as np
+
+# A curve that varies by less, relative to itself, is float32 noise.
+_FLAT = 1e-6
+
+# A rise of the loss by less, relative to the range of the curve, is that of one batch after another.
+_RISE = 0.1
+
+_LEAST_POINTS = 5
+
+# Of the absolute difference of two normal values with a standard deviation of 1.
+_MEDIAN_OF_DIFFERENCES = 0.954
+
+
+def check_lr_curve(lr: np.ndarray, smoothed_loss: np.ndarray, loss: np.ndarray) -> None:
+    """Raises a `ValueError` where no learning rate can be read off the curve, warns where it may be noise."""
+    if len(lr) < _LEAST_POINTS:
+        raise ValueError(
+            "A suggestion needs at least 5 finite points, after the first tenth and the last 5 of the "
+            f"test are left out. Received: {len(lr)} points. Run the test with more `num_steps`; if it "
+            "diverged at once, with a lower `min_lr` or `max_lr`."
+        )
+    if _is_flat(smoothed_loss):
+        raise ValueError(
+            "The loss is flat over the whole test, so no learning rate stands out. Run it up to a "
+            f"higher `max_lr`. Received: losses from {smoothed_loss.min():g} to {smoothed_loss.max():g}"
+        )
+    if smoothed_loss.min() >= smoothed_loss[0]:
+        raise ValueError(
+            "The loss never falls below where it starts, so no learning rate trains. Run the test "
+            f"from a lower `min_lr`. Received: losses from {smoothed_loss[0]:g} at lr={lr[0]:g}"
+        )
+    _warn_of_noise(loss, smoothed_loss)
+
+
+def _warn_of_noise(loss: np.ndarray, smoothed_loss: np.ndarray) -> None:
+    """Warns where the curve falls by less than single losses vary from one update to the next."""
+    fall = smoothed_loss[0] - smoothed_loss.min()
+    # Of neighbours, whose difference neither a trend nor the divergence at the end does much to: for
+    # normal noise, its standard deviation.
+    noise = np.median(np.abs(np.diff(loss))) / _MEDIAN_OF_DIFFERENCES
+    if fall < noise:
+        warnings.warn(
+            f"The smoothed loss falls by {fall:.3g} at the most, and single losses vary by {noise:.3g} from "
+            "one update to the next: the suggested learning rate may be noise. Look at the plot; run the "
+            "test up to a higher `max_lr` or with larger batches.",
+            stacklevel=4,
+        )
+
+
+def check_momentum_curve(momentum: np.ndarray, smoothed_loss: np.ndarray, loss: np.ndarray) -> None:
+    """Raises a `ValueError` where no momentum can be read off the curve."""
+    if len(momentum) < _LEAST_POINTS:
+        raise ValueError(
+            f"A suggestion needs at least 5 finite points. Received: {len(momentum)} points. Run the "
+            "test with more `num_steps`; if it diverged at once, with a lower `learning_rate`."
+        )
+    if _is_flat(smoothed_loss):
+        raise ValueError(
+            "The loss is flat over the whole test, so no momentum stands out. Run it with a higher "
+            f"`learning_rate`. Received: losses from {smoothed_loss.min():g} to {smoothed_loss.max():g}"
+        )
+    if smoothed_loss.min() >= smoothed_loss[0]:
+        raise ValueError(
+            "The loss never falls below where it starts, so no momentum trains. Run the test with a "
+            f"lower `learning_rate`. Received: losses from {smoothed_loss[0]:g} at momentum={momentum[0]:g}"
+        )
+    if momentum[0] > momentum[-1] and end_of_rise(smoothed_loss) == len(smoothed_loss) - 1:
+        raise ValueError(
+            "The loss still rises where the test ends, so no momentum was small enough. Run the test "
+            "to a smaller `end_momentum` or with a lower `learning_rate`. Received: losses up to "
+            f"{smoothed_loss[-1]:g} at momentum={momentum[-1]:g}"
+        )
+
+
+def end_of_rise(loss: np.ndarray) -> int:
+    """Returns the point at which the largest rise of the loss is over, or 0 where it never rose."""
+    rise = loss - np.minimum.accumulate(loss)
+    top = int(np.argmax(rise))
+    return top if rise[top] > _RISE * np.ptp(loss) else 0
+
+
+def _is_flat(loss: np.ndarray) -> bool:
+    return np.ptp(loss) <= _FLAT * np.abs(loss).max()
