@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import reference
-from keras_onecycle import OneCycle, RangeTestResult, momentum_find, suggestion
+from keras_onecycle import OneCycle, RangeTestResult, momentum_find
 from keras_onecycle.range_tests.momentum import MomentumFinder
 from test_range_test import Interrupt, assert_same_state, compiled, noisy, state
 
