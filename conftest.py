@@ -1,4 +1,4 @@
-"""What the doctests of the package find imported."""
+"""The doctests of the package: what they find imported, and that one backend runs them."""
 
 import keras
 import numpy as np
@@ -10,3 +10,9 @@ import keras_onecycle
 @pytest.fixture(autouse=True)
 def _names(doctest_namespace: dict) -> None:
     doctest_namespace |= {"keras": keras, "np": np, "keras_onecycle": keras_onecycle}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker("any_backend")

@@ -2,52 +2,97 @@
 
 usage: python3 dev.py EXAMPLE [ARGUMENT ...]        quickstart, train_cifar10, reproduce or recipe
        python3 dev.py benchmarks [NAME ...]         the benchmarks: --help says which
-       python3 dev.py test [PYTEST_ARGUMENT ...]    the tests, on TensorFlow and then on JAX
-       python3 dev.py lint                          ruff: rules and format
+       python3 dev.py test [PYTEST_ARGUMENT ...]    the tests, with TensorFlow and JAX at the same time
+       python3 dev.py lint                          ruff (rules and format) and mypy
 """
 
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+# Which extras are in the environment.
+INSTALLED = ENVIRONMENT / "extras.txt"
 # Most tests compile one of a few small networks: JAX need not do that again for each.
 JAX_CACHE = {
-    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "jax"),
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "compiled"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 EXAMPLES = ("quickstart", "train_cifar10", "reproduce", "recipe")
 EXTRAS = {
-    **dict.fromkeys(EXAMPLES, "tensorflow,examples"),
-    "benchmarks": "tensorflow,jax,search",
-    "test": "tensorflow,jax,test",
-    "lint": "test",
+    **dict.fromkeys(EXAMPLES, ("tensorflow", "cifar", "examples")),
+    "benchmarks": ("tensorflow", "jax", "cifar", "examples"),
+    # The same, so that one installation is for both.
+    **dict.fromkeys(("test", "lint"), ("tensorflow", "jax", "cifar", "examples", "test")),
 }
 
 
-def run(*command: str | Path, **environment: str) -> int:
-    """Runs a command in the project's folder and returns its exit status."""
-    return subprocess.run(
+def start(*command: str | Path, output: int | None = None, **environment: str) -> subprocess.Popen:
+    """Starts a command in the project's folder."""
+    return subprocess.Popen(
         [str(part) for part in command],
         cwd=ROOT,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
-        check=False,
-    ).returncode
+        stdout=output,
+        stderr=output,
+    )
 
 
-def install(extras: str) -> None:
-    """Makes the environment, unless it is there, and installs the package in place."""
+def run(*command: str | Path) -> int:
+    """Runs a command in the project's folder and returns its exit status."""
+    return start(*command).wait()
+
+
+def install(extras: tuple[str, ...]) -> None:
+    """Makes the environment, unless it is there, and installs the package in place with the extras."""
     if not PYTHON.exists():
         print(f"Making an environment in {ENVIRONMENT.name}/ ...", flush=True)
         venv.create(ENVIRONMENT, with_pip=True)
-    print(f"Installing keras-onecycle[{extras}] (minutes, the first time) ...", flush=True)
-    if run(PYTHON, "-m", "pip", "install", "--quiet", "--editable", f".[{extras}]"):
+    changed = (ROOT / "pyproject.toml").stat().st_mtime
+    installed = set()
+    if INSTALLED.exists() and INSTALLED.stat().st_mtime > changed:
+        installed = set(INSTALLED.read_text(encoding="utf-8").split())
+    if installed.issuperset(extras):
+        return
+    installed |= set(extras)
+    package = f".[{','.join(sorted(installed))}]"
+    print(f"Installing keras-onecycle{package[1:]} (minutes, the first time) ...", flush=True)
+    if run(PYTHON, "-m", "pip", "install", "--quiet", "--editable", package):
         sys.exit("pip could not install the package; what it said stands above.")
+    INSTALLED.write_text(" ".join(sorted(installed)), encoding="utf-8")
+
+
+def test(arguments: list[str]) -> int:
+    """Runs the tests on both backends at the same time: what each says comes in one piece."""
+
+    def pytest(backend: str, selected: str, output: int | None = None) -> subprocess.Popen:
+        cache = f"cache_dir=.pytest_cache/{backend}"
+        command = (PYTHON, "-m", "pytest", "-o", cache, "-m", selected, *arguments)
+        return start(*command, output=output, KERAS_BACKEND=backend, **JAX_CACHE)
+
+    with tempfile.TemporaryFile() as said:
+        # What no backend has a part in is tested once.
+        jax = pytest("jax", "not any_backend", said.fileno())
+        print("Tests with KERAS_BACKEND=tensorflow", flush=True)
+        statuses = [pytest("tensorflow", "").wait(), jax.wait()]
+        said.seek(0)
+        print("Tests with KERAS_BACKEND=jax", said.read().decode(errors="replace"), sep="\n")
+    # 5: of the tests that were asked for, none is for this backend.
+    return int(any(status and not (status == 5 and arguments) for status in statuses))
+
+
+def lint() -> int:
+    """Runs ruff and mypy."""
+    for command in (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",)):
+        if run(PYTHON, "-m", *command):
+            return 1
+    return 0
 
 
 def main(arguments: list[str]) -> int:
@@ -56,21 +101,13 @@ def main(arguments: list[str]) -> int:
         sys.exit(__doc__)
     command, *rest = arguments
     install(EXTRAS[command])
-    if command in EXAMPLES:
-        return run(PYTHON, f"examples/{command}.py", *rest)
+    if command == "test":
+        return test(rest)
+    if command == "lint":
+        return lint()
     if command == "benchmarks":
         return run(PYTHON, "benchmarks/run_all.py", *rest)
-    if command == "lint":
-        return run(PYTHON, "-m", "ruff", "check") or run(PYTHON, "-m", "ruff", "format", "--check")
-    failed = 0
-    # What no backend has a part in is tested once.
-    for backend, selected in (("tensorflow", ""), ("jax", "not any_backend")):
-        print(f"Tests with KERAS_BACKEND={backend}", flush=True)
-        pytest = (PYTHON, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "-m", selected)
-        status = run(*pytest, *rest, KERAS_BACKEND=backend, **JAX_CACHE)
-        # 5: of the tests that were asked for, none is for this backend.
-        failed |= status != 0 and not (status == 5 and rest)
-    return int(failed)
+    return run(PYTHON, f"examples/{command}.py", *rest)
 
 
 if __name__ == "__main__":

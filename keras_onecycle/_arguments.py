@@ -61,11 +61,12 @@ def check_int(name: str, value: Any, low: int = 1, high: float = math.inf) -> in
         raise TypeError(
             f"`{name}` must be an integer. Received: {name}={value!r} of type {type(value).__name__}"
         )
-    if value < low:
+    number = int(value)
+    if number < low:
         raise ValueError(f"`{name}` must be at least {low}. Received: {name}={value!r}")
-    if value > high:
+    if number > high:
         raise ValueError(f"`{name}` must be at most {high}. Received: {name}={value!r}")
-    return int(value)
+    return number
 
 
 def check_bool(name: str, value: Any) -> bool:

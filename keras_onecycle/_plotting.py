@@ -23,21 +23,22 @@ def plot_steps(
         import matplotlib.pyplot as plt
 
         width = 5.0 * len(values)
-        _, axes = plt.subplots(
+        _, grid = plt.subplots(
             1, len(values), figsize=(width, 3.5), squeeze=False, layout="constrained"
         )
-    axes = list(np.ravel(np.asarray(axes, dtype=object)))
-    if len(axes) < len(values):
+        axes = list(grid[0])
+    panels = list(np.ravel(np.asarray(axes, dtype=object)))
+    if len(panels) < len(values):
         raise ValueError(
             f"`axes` must hold {len(values)} Axes, one for each of {', '.join(values)}. "
-            f"Received: axes of length {len(axes)}"
+            f"Received: axes of length {len(panels)}"
         )
-    for ax, (name, series) in zip(axes, values.items(), strict=False):
+    for ax, (name, series) in zip(panels, values.items(), strict=False):
         ax.plot(first_step + np.arange(len(series)), series, color=_COLORS.get(name))
         ax.set_xlabel("step (optimizer updates)")
         ax.set_ylabel(_LABELS.get(name, name))
         ax.grid(alpha=0.3)
-    return axes[: len(values)]
+    return panels[: len(values)]
 
 
 def plot_batch_sizes(
@@ -193,7 +194,9 @@ def plot_heat_map(
     )
     for (row, column), mean in np.ndenumerate(means):
         if np.isfinite(mean):
-            brightness = image.norm(mean) if np.nanmin(means) < np.nanmax(means) else 1.0
+            brightness = (
+                np.asarray(image.norm(mean)).item() if np.nanmin(means) < np.nanmax(means) else 1.0
+            )
             dark = (1 - brightness if lower_is_better else brightness) < 0.6
             color = "white" if dark else "black"
             ax.text(column, row, f"{mean:.4g}", ha="center", va="center", color=color)

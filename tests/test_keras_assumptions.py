@@ -118,6 +118,94 @@ def test_a_layer_inside_a_layer_is_seen_before_it_has_variables() -> None:
     assert len(model.optimizer.variables) == 4
 
 
+def test_the_train_function_takes_and_returns_state_on_jax() -> None:
+    if keras.backend.backend() != "jax":
+        pytest.skip("on TensorFlow the step assigns the variables itself")
+    seen: list[tuple] = []
+    model = compiled(keras.optimizers.Adam(0.01))
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_begin(self, logs: dict | None = None) -> None:
+            function = self.model.train_function
+
+            def step(state: tuple, iterator: object) -> tuple:
+                result = function(state, iterator)
+                seen.append(result)
+                return result
+
+            self.model.train_function = step
+
+    fit(model, Watch())
+    assert len(seen) == 8
+    logs, state = seen[-1]
+    assert set(logs) == {"loss"}
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
+    assert len(state) == len(groups)
+    for values, variables in zip(state, groups, strict=True):
+        assert len(values) == len(variables)
+        for value, variable in zip(values, variables, strict=True):
+            np.testing.assert_array_equal(np.array(value), np.array(variable.value))
+
+
+def test_fit_calls_the_train_function_that_a_callback_puts_in_place() -> None:
+    calls: list[int] = []
+
+    class Wrap(keras.callbacks.Callback):
+        def on_train_begin(self, logs: dict | None = None) -> None:
+            function = self.model.train_function
+            self.model.train_function = lambda *args: (calls.append(1), function(*args))[1]
+
+    fit(compiled(), Wrap())
+    assert len(calls) == 8
+
+
+def test_a_callback_keeps_its_model_in_one_attribute() -> None:
+    callback, model = keras.callbacks.Callback(), compiled()
+    assert vars(callback).get("_model", "absent") is None
+    callback.set_model(model)
+    assert [name for name, value in vars(callback).items() if value is model] == ["_model"]
+    callback._model = None
+    assert callback.model is None
+
+
+@pytest.mark.any_backend
+def test_an_optimizer_is_pickled_by_a_method_of_its_class() -> None:
+    optimizer = keras.optimizers.SGD(0.02, momentum=0.8)
+    function, arguments = optimizer.__reduce__()
+    assert function == type(optimizer)._unpickle_model
+    rebuilt = getattr(keras.optimizers.SGD, function.__name__)(*arguments)
+    assert type(rebuilt) is keras.optimizers.SGD
+    assert rebuilt.momentum == 0.8
+
+
+def test_the_class_of_an_optimizer_can_be_swapped(tmp_path: Path) -> None:
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+    members = {
+        "__module__": keras.optimizers.SGD.__module__,
+        "__class__": property(lambda self: keras.optimizers.SGD),
+        "momentum": property(lambda self: 0.5, lambda self, value: None),
+    }
+    derived = type("SGD", (keras.optimizers.SGD,), members)
+    model = fit(compiled(optimizer))
+    object.__dict__["__class__"].__set__(optimizer, derived)
+    assert type(optimizer) is derived
+    assert optimizer.__class__ is keras.optimizers.SGD
+    assert isinstance(optimizer, keras.optimizers.SGD)
+    assert optimizer.momentum == optimizer.get_config()["momentum"] == 0.5
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras").optimizer
+    assert type(loaded) is keras.optimizers.SGD
+    assert loaded.momentum == 0.5
+    object.__dict__["__class__"].__set__(optimizer, keras.optimizers.SGD)
+    # The float of the object's own was there all the time.
+    assert optimizer.momentum == 0.9
+
+
 def test_tensorboard_has_learning_rate_and_momentum(tmp_path: Path) -> None:
     if keras.backend.backend() != "tensorflow":
         pytest.skip("Keras's TensorBoard callback needs TensorFlow")

@@ -1,7 +1,6 @@
 """The momentum range test: what each update used, the value it suggests, and that it leaves no trace."""
 
 import json
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,10 @@ import pytest
 
 import reference
 from keras_onecycle import OneCycle, RangeTestResult, momentum_find
-from keras_onecycle.range_tests.momentum import MomentumFinder
 from test_range_test import Interrupt, assert_same_state, compiled, noisy, state
 
 OPTIMIZERS: dict[str, tuple[str, Callable[[], keras.Optimizer]]] = {
     "SGD": ("momentum", lambda: keras.optimizers.SGD(0.03, momentum=0.9)),
-    "Nesterov": ("momentum", lambda: keras.optimizers.SGD(0.03, momentum=0.5, nesterov=True)),
     "RMSprop": ("momentum", lambda: keras.optimizers.RMSprop(0.003, momentum=0.9)),
     "Adam": ("beta_1", lambda: keras.optimizers.Adam(0.03)),
 }
@@ -35,7 +32,7 @@ def losses_and_weights(
 
     def set_floats(plain: keras.Optimizer, update: int) -> None:
         x, y = batches[len(losses)]
-        losses.append(float(np.mean((np.array(model(x, training=True)) - y) ** 2)))
+        losses.append(float(np.mean((reference.forward(model, x) - y) ** 2)))
         setattr(plain, name, float(momenta[update]))
 
     reference.train_eagerly(model, optimizer, batches, set_floats)
@@ -49,17 +46,14 @@ def losses_and_weights(
     ("kind", "start", "end"),
     [
         ("SGD", 0.1, 0.95),
-        ("SGD", 0.95, 0.1),
-        ("Nesterov", 0.1, 0.95),
         ("RMSprop", 0.1, 0.95),
-        ("Adam", 0.1, 0.95),
         ("Adam", 0.95, 0.1),
     ],
 )
 def test_each_update_uses_its_momentum(kind: str, start: float, end: float) -> None:
     name, make = OPTIMIZERS[kind]
-    # 12 batches: the data is gone over twice.
-    x, y = reference.data(96)
+    # 8 batches: the data is gone over twice.
+    x, y = reference.data(64)
     model = compiled(make())
     result = momentum_find(
         model,
@@ -69,88 +63,61 @@ def test_each_update_uses_its_momentum(kind: str, start: float, end: float) -> N
         shuffle=False,
         start_momentum=start,
         end_momentum=end,
-        num_steps=24,
+        num_steps=16,
         stop_factor=None,
         verbose=0,
     )
-    momenta = np.linspace(start, end, 24)
+    momenta = np.linspace(start, end, 16)
     losses, _ = losses_and_weights(make, name, reference.split(x, y, 8) * 2, momenta)
     np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
     np.testing.assert_allclose(result.momentum, momenta, atol=1e-7)
-    np.testing.assert_allclose(result.lr, np.full(24, make().get_config()["learning_rate"]))
+    np.testing.assert_allclose(result.lr, np.full(16, make().get_config()["learning_rate"]))
     assert result.mode == "linear"
     assert getattr(model.optimizer, name) == getattr(make(), name)
 
 
-def test_another_learning_rate_for_the_test_alone() -> None:
-    x, y = reference.data(64)
+def test_another_learning_rate_for_the_test_alone_and_validation_along_the_way() -> None:
+    x, y = reference.data(80)
+    x, y, val_x, val_y = x[:64], y[:64], x[64:], y[64:]
     model = compiled(keras.optimizers.SGD(1e-5, momentum=0.9), steps_per_execution=4)
     result = momentum_find(
-        model, x, y, learning_rate=0.03, batch_size=8, shuffle=False, num_steps=8, verbose=0
+        model,
+        x,
+        y,
+        learning_rate=0.03,
+        batch_size=8,
+        shuffle=False,
+        num_steps=8,
+        validation_data=(val_x, val_y),
+        validation_freq=5,
+        verbose=0,
     )
-    losses, _ = losses_and_weights(
-        lambda: keras.optimizers.SGD(0.03, momentum=0.9),
-        "momentum",
-        reference.split(x, y, 8),
-        np.linspace(0.7, 0.99, 8),
-    )
-    np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
+    momenta = np.linspace(0.7, 0.99, 8)
+    np.testing.assert_allclose(result.val_momentum, momenta[[4, 7]], atol=1e-7)
+    np.testing.assert_allclose(result.val_lr, np.full(2, 0.03), rtol=1e-6)
+    for point, updates in enumerate((5, 8)):
+        losses, trained = losses_and_weights(
+            lambda: keras.optimizers.SGD(0.03, momentum=0.9),
+            "momentum",
+            reference.split(x, y, 8)[:updates],
+            momenta,
+        )
+        np.testing.assert_allclose(result.loss[:updates], losses, rtol=1e-4)
+        error = np.mean((reference.forward(trained, val_x) - val_y) ** 2)
+        np.testing.assert_allclose(result.val_loss[point], error, rtol=1e-4)
     np.testing.assert_allclose(result.lr, np.full(8, 0.03), rtol=1e-6)
     assert model.optimizer.get_config()["learning_rate"] == pytest.approx(1e-5)
     assert model.steps_per_execution == 4
 
 
-def test_gradient_accumulation_and_validation_along_the_way() -> None:
-    x, y = reference.data(80)
-    x, y, val_x, val_y = x[:64], y[:64], x[64:], y[64:]
-
-    def make() -> keras.Optimizer:
-        return keras.optimizers.SGD(0.03, momentum=0.9, gradient_accumulation_steps=2)
-
-    result = momentum_find(
-        compiled(make()),
-        x,
-        y,
-        start_momentum=0.9,
-        end_momentum=0.2,
-        batch_size=8,
-        shuffle=False,
-        num_steps=6,
-        validation_data=(val_x, val_y),
-        validation_freq=4,
-        stop_factor=None,
-        verbose=0,
-    )
-    momenta, batches = np.linspace(0.9, 0.2, 6), (reference.split(x, y, 8) * 2)[:12]
-    np.testing.assert_allclose(result.val_momentum, momenta[[3, 5]], atol=1e-7)
-    np.testing.assert_allclose(result.val_lr, np.full(2, 0.03), rtol=1e-6)
-    for point, updates in enumerate((4, 6)):
-        losses, trained = losses_and_weights(make, "momentum", batches[: 2 * updates], momenta)
-        error = np.mean((np.array(trained(val_x)) - val_y) ** 2)
-        np.testing.assert_allclose(result.loss[:updates], losses, rtol=1e-4)
-        np.testing.assert_allclose(result.val_loss[point], error, rtol=1e-4)
-
-
-def test_it_stops_when_the_loss_diverges() -> None:
-    x, y = reference.data(64)
-    result = momentum_find(
-        compiled(), x, y, learning_rate=0.6, batch_size=8, smoothing=0.5, verbose=0
-    )
-    above = ~(result.smoothed_loss <= 4.0 * np.minimum.accumulate(result.smoothed_loss))
-    assert len(result.loss) == len(result.momentum) < 100
-    assert above[-1]
-    assert not above[:-1].any()
-
-
 # No trace
 
 
-@pytest.mark.parametrize("kind", ["SGD", "Adam"])
-def test_no_trace_and_fit_afterwards_is_as_without(kind: str) -> None:
+def test_no_trace_and_fit_afterwards_is_as_without() -> None:
     x, y = reference.data(64)
 
     def trained(with_test: bool) -> keras.Model:
-        model = compiled(OPTIMIZERS[kind][1](), *noisy())
+        model = compiled(OPTIMIZERS["Adam"][1](), *noisy())
         model.fit(x, y, batch_size=8, shuffle=False, verbose=0)
         if with_test:
             before = state(model)
@@ -162,42 +129,26 @@ def test_no_trace_and_fit_afterwards_is_as_without(kind: str) -> None:
     assert_same_state(trained(with_test=True), state(trained(with_test=False)))
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_no_trace_after_an_exception(error: type[BaseException]) -> None:
+def test_no_trace_after_an_exception() -> None:
     x, y = reference.data(64)
     model = compiled(None, *noisy())
     model.fit(x, y, batch_size=8, verbose=0)
     before = state(model)
-    with pytest.raises(error):
-        momentum_find(model, x, y, batch_size=8, verbose=0, callbacks=[Interrupt(11, error)])
+    stop = Interrupt(11, KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        momentum_find(model, x, y, batch_size=8, verbose=0, callbacks=[stop])
     assert_same_state(model, before)
     assert type(model.optimizer) is keras.optimizers.SGD
     assert model.optimizer.momentum == 0.9
 
 
-def test_the_callback_in_a_fit_of_ones_own() -> None:
-    x, y = reference.data(64)
-    model = compiled()
-    model.fit(x, y, batch_size=8, verbose=0)
-    before = state(model)
-    finder = MomentumFinder(num_steps=20)
-    with pytest.warns(UserWarning, match=r"after 8 of 20 updates.*`momentum_find`"):
-        model.fit(x, y, batch_size=8, verbose=0, callbacks=[finder])
-    assert_same_state(model, before)
-    np.testing.assert_allclose(finder.result.momentum, np.linspace(0.7, 0.99, 20)[:8], atol=1e-7)
-    copied = pickle.loads(pickle.dumps(finder))
-    np.testing.assert_array_equal(copied.result.momentum, finder.result.momentum)
-
-
 def test_nothing_else_moves_the_fixed_learning_rate() -> None:
     x, y = reference.data(64)
     cooler = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
-    with pytest.raises(
-        ValueError, match="`learning_rate` follows the schedule of `MomentumFinder`"
-    ):
+    with pytest.raises(ValueError, match="`learning_rate` follows the schedule"):
         momentum_find(compiled(), x, y, verbose=0, callbacks=[cooler])
-    with pytest.raises(ValueError, match=r"already follows .*`OneCycle`.*`MomentumFinder`"):
-        compiled().fit(x, y, verbose=0, callbacks=[OneCycle(0.1), MomentumFinder()])
+    with pytest.raises(ValueError, match=r"already follows "):
+        momentum_find(compiled(), x, y, verbose=0, callbacks=[OneCycle(0.1)])
 
 
 def test_the_progress_bar_shows_momentum(capsys: pytest.CaptureFixture) -> None:
@@ -211,9 +162,12 @@ def test_the_progress_bar_shows_momentum(capsys: pytest.CaptureFixture) -> None:
 # Bad input
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "error"),
-    [
+@pytest.mark.any_backend
+def test_bad_arguments_are_named() -> None:
+    x, y = reference.data(16)
+    model = compiled()
+    before = model.get_weights()
+    bad: list[tuple[str, Any, type[Exception]]] = [
         ("start_momentum", -0.1, ValueError),
         ("start_momentum", 1.0, ValueError),
         ("start_momentum", 0.99, ValueError),
@@ -224,18 +178,15 @@ def test_the_progress_bar_shows_momentum(capsys: pytest.CaptureFixture) -> None:
         ("num_steps", 1, ValueError),
         ("validation_freq", 5, ValueError),
         ("epochs", 3, ValueError),
-    ],
-)
-def test_bad_arguments_are_named(name: str, value: Any, error: type[Exception]) -> None:
-    x, y = reference.data(16)
-    model = compiled()
-    before = model.get_weights()
-    with pytest.raises(error, match=f"`{name}`.*Received: .*{name}="):
-        momentum_find(model, x, y, **{name: value})
+    ]
+    for name, value, error in bad:
+        with pytest.raises(error, match=f"`{name}`.*Received: .*{name}="):
+            momentum_find(model, x, y, **{name: value})
     for got, kept in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(got, kept)
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [

@@ -186,6 +186,7 @@ def test_plot_draws_what_was_recorded() -> None:
 # What cannot be scheduled
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
@@ -211,19 +212,19 @@ def test_plot_draws_what_was_recorded() -> None:
         ),
     ],
 )
-def test_refused_by_name_and_trainable_afterwards(optimizer: Any, message: str) -> None:
+def test_refused_by_name(optimizer: Any, message: str) -> None:
     model = compiled(optimizer())
     kind = type(model.optimizer)
     with pytest.raises(ValueError, match=message):
         fit(model, OneCycle(0.03))
     assert type(model.optimizer) is kind
-    fit(model, epochs=1)
 
 
-@pytest.mark.parametrize("optimizer", [keras.optimizers.Adagrad, keras.optimizers.Adafactor])
-def test_the_learning_rate_alone_of_an_optimizer_without_momentum(optimizer: Any) -> None:
-    cycle = OneCycle(0.03, cycle_momentum=False)
-    fit(compiled(optimizer(0.01)), cycle)
+def test_the_learning_rate_alone_of_an_optimizer_without_momentum() -> None:
+    model, cycle = compiled(keras.optimizers.Adagrad(0.01)), OneCycle(0.03, cycle_momentum=False)
+    with pytest.raises(ValueError, match="cycle_momentum=False"):
+        fit(model, OneCycle(0.03))
+    fit(model, cycle)
     np.testing.assert_allclose(cycle.history["learning_rate"], wanted(24)[:, 0], rtol=1e-5)
 
 
@@ -261,6 +262,7 @@ BAD = [
 ]
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize(("name", "value", "error"), BAD)
 def test_bad_arguments_are_named(name: str, value: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match=f"`{name}`.*Received: .*{name}="):
@@ -378,8 +380,8 @@ def test_pickles_and_copies() -> None:
     for copied in (pickle.loads(pickle.dumps(cycle)), copy.copy(cycle), copy.deepcopy(cycle)):
         assert copied.model is None
         assert_history(copied, wanted(24, pct_start=0.3))
-        fit(model, copied, epochs=1)
-        assert_history(copied, wanted(8, pct_start=0.3))
+    fit(model, copied, epochs=1)
+    assert_history(copied, wanted(8, pct_start=0.3))
 
 
 def test_pickles_in_mid_training() -> None:
@@ -455,21 +457,16 @@ def compiled_step(model: keras.Model, optimizer: keras.Optimizer) -> Any:
     return step
 
 
-@pytest.mark.parametrize("kind", ["SGD", "Adam"])
-def test_a_training_loop_of_ones_own(kind: str) -> None:
+def test_a_training_loop_of_ones_own() -> None:
     x, y = reference.data(64)
     model, other = reference.build(), reference.build()
-    make = {
-        "SGD": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
-        "Adam": lambda: keras.optimizers.Adam(0.01),
-    }[kind]
-    optimizer = make()
+    optimizer = keras.optimizers.Adam(0.01)
     optimizer.build(model.trainable_variables)
     with OneCycle(0.03, total_steps=8).attach(optimizer):
         step = compiled_step(model, optimizer)
         for batch in reference.split(x, y, 8):
             step(*batch)
-    assert type(optimizer) is type(make())
+    assert type(optimizer) is keras.optimizers.Adam
     # The old step has the cycle in it for good.
     step = compiled_step(model, optimizer)
     for batch in reference.split(x, y, 8):
@@ -478,9 +475,10 @@ def test_a_training_loop_of_ones_own(kind: str) -> None:
     def set_floats(plain: keras.Optimizer, update: int) -> None:
         lr, momentum = wanted(8)[update] if update < 8 else (0.01, 0.9)
         plain.learning_rate = lr
-        setattr(plain, "momentum" if kind == "SGD" else "beta_1", momentum)
+        plain.beta_1 = momentum
 
-    reference.train_eagerly(other, make(), reference.split(x, y, 8) * 2, set_floats)
+    plain = keras.optimizers.Adam(0.01)
+    reference.train_eagerly(other, plain, reference.split(x, y, 8) * 2, set_floats)
     reference.assert_same_weights(model, other)
 
 

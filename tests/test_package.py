@@ -33,9 +33,11 @@ model.compile(keras.optimizers.SGD(momentum=0.9), loss)
 batches = data.ArrayBatches(x, y, 8)
 keras_onecycle.lr_find(model, batches, num_steps=10, verbose=0)
 model.fit(batches, verbose=0, callbacks=[keras_onecycle.OneCycle(0.1)])
-extra = r"pip install 'keras-onecycle\\[tensorflow\\]'"
-for call in (lambda: data.cifar10(8, folder), lambda: data.load_arrays("cifar10", empty)):
-    with pytest.raises(ImportError, match=extra):
+for extra, call in {
+    "tensorflow": lambda: data.cifar10(8, folder),
+    "tensorflow,cifar": lambda: data.load_arrays("cifar10", empty),
+}.items():
+    with pytest.raises(ImportError, match=rf"pip install 'keras-onecycle\\[{extra}\\]'"):
         call()
 """
 

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 import reference
+import resumable_training
 from keras_onecycle import OneCycle
 
 HERE = Path(__file__).parent
@@ -80,36 +82,35 @@ def train_and_save(optimizer: keras.Optimizer, path: Path) -> tuple[keras.Model,
     return model, kept
 
 
-@pytest.mark.parametrize(
-    ("make", "momentum"),
-    [
-        (lambda: keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True), {"momentum": 0.9}),
-        (
-            lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01, beta_1=0.8)),
-            {"beta_1": 0.8},
-        ),
-    ],
-)
-def test_a_file_of_mid_cycle_loads_where_only_keras_is(
-    make: Any, momentum: dict, tmp_path: Path
-) -> None:
-    model, kept = train_and_save(make(), tmp_path)
-    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    run = python("-c", LOAD, tmp_path / "batch.keras", tmp_path / "epoch1.keras")
+def test_files_of_mid_cycle_load_where_only_keras_is(tmp_path: Path) -> None:
+    optimizers = {
+        "sgd": keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),
+        "adam": keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01, beta_1=0.8)),
+    }
+    paths, kept = [], {}
+    for name, optimizer in optimizers.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        _, kept[name] = train_and_save(optimizer, folder)
+        paths += [folder / "batch.keras", folder / "epoch1.keras"]
+    run = python("-c", LOAD, *paths)
     assert run.returncode == 0, run.stderr
     assert "Skipping variable loading" not in run.stderr
     of_files = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-    assert len(of_files) == 2
+    names = ["SGD", "SGD", "Adam", "Adam"]
+    assert [said["class"].rpartition(".")[2] for said in of_files] == names
     for said in of_files:
-        assert said["class"] == f"{type(inner).__module__}.{type(inner).__name__}"
-        for attribute, value in momentum.items():
-            assert said["config"][attribute] == value
-        assert said["config"]["learning_rate"] == pytest.approx(0.01)
+        assert said["class"].startswith("keras.src.optimizers.")
+        config = said["config"]
+        assert config.get("momentum", 0.9) == 0.9
+        assert config.get("beta_1", 0.8) == 0.8
+        assert config["learning_rate"] == pytest.approx(0.01)
         assert said["learning_rate"] == pytest.approx(0.01)
         assert np.isfinite(said["history"]["loss"]).all()
-    with np.load(tmp_path / "batch.keras.npz") as loaded:
-        for got, wanted in zip(loaded.values(), kept, strict=True):
-            np.testing.assert_array_equal(got, wanted)
+    for name, variables in kept.items():
+        with np.load(tmp_path / name / "batch.keras.npz") as loaded:
+            for got, wanted in zip(loaded.values(), variables, strict=True):
+                np.testing.assert_array_equal(got, wanted)
 
 
 def test_weights_of_mid_cycle_load_into_a_plain_optimizer(tmp_path: Path) -> None:
@@ -164,32 +165,26 @@ def test_the_optimizer_pickles_and_copies_in_mid_cycle() -> None:
             assert float(copied.learning_rate) == pytest.approx(0.01)
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """The training that nothing interrupts."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    run = python(RESUMABLE, folder / "backup", folder / "unbroken.npz", "OneCycle")
-    assert run.returncode == 0, run.stderr
-    return dict(np.load(folder / "unbroken.npz"))
-
-
-@pytest.mark.parametrize("first", ["OneCycle", "BackupAndRestore"])
-def test_training_killed_with_sigkill_goes_on(
-    first: str, unbroken: dict[str, np.ndarray], tmp_path: Path
-) -> None:
-    killed = python(RESUMABLE, tmp_path / "backup", tmp_path / "resumed.npz", first, 2)
+def test_training_killed_with_sigkill_goes_on(tmp_path: Path) -> None:
+    killed = python(RESUMABLE, tmp_path / "backup", tmp_path / "killed.npz", "OneCycle", 2)
     assert killed.returncode == -signal.SIGKILL
-    assert not (tmp_path / "resumed.npz").exists()
-    resumed = python(RESUMABLE, tmp_path / "backup", tmp_path / "resumed.npz", first)
-    assert resumed.returncode == 0, resumed.stderr
+    assert not (tmp_path / "killed.npz").exists()
 
-    rest = dict(np.load(tmp_path / "resumed.npz"))
+    def trained(backup: str, first: str) -> dict[str, np.ndarray]:
+        out = tmp_path / f"{backup}.npz"
+        resumable_training.main(str(tmp_path / backup), str(out), first)
+        return dict(np.load(out))
+
+    unbroken = trained("none", "OneCycle")
     wanted = np.array([reference.one_cycle(step, 32, max_lr=0.03) for step in range(32)])
     np.testing.assert_allclose(unbroken["learning_rate"], wanted[:, 0], rtol=1e-5)
-    np.testing.assert_allclose(rest["learning_rate"], wanted[16:, 0], rtol=1e-5)
-    np.testing.assert_allclose(rest["momentum"], wanted[16:, 1], rtol=1e-5)
     names = [name for name in unbroken if name.startswith("weight")]
     assert names
-    for name in names:
-        np.testing.assert_array_equal(rest[name], unbroken[name])
-    assert rest["user_learning_rate"] == np.float32(0.01)
+    for first in ("OneCycle", "BackupAndRestore"):
+        shutil.copytree(tmp_path / "backup", tmp_path / first)
+        rest = trained(first, first)
+        np.testing.assert_allclose(rest["learning_rate"], wanted[16:, 0], rtol=1e-5)
+        np.testing.assert_allclose(rest["momentum"], wanted[16:, 1], rtol=1e-5)
+        for name in names:
+            np.testing.assert_array_equal(rest[name], unbroken[name])
+        assert rest["user_learning_rate"] == np.float32(0.01)

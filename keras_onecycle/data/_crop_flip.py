@@ -1,10 +1,13 @@
 """Which pixels a random crop and flip takes: arithmetic that NumPy, TensorFlow and JAX share."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-PADDING_MODES = {"zero": "constant", "reflect": "reflect"}
+PADDING_MODES: dict[str, Literal["constant", "reflect"]] = {
+    "zero": "constant",
+    "reflect": "reflect",
+}
 """What `np.pad` and `keras.ops.pad` call each way of padding."""
 
 

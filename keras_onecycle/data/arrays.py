@@ -165,7 +165,7 @@ def _read_tfds(folder: Path, name: str, download: bool) -> dict[str, np.ndarray]
     except ImportError as error:
         raise ImportError(
             f"To read {name} as `tensorflow_datasets` keeps it in {folder}, install "
-            "`pip install 'keras-onecycle[tensorflow]'`; or put `.npz` parts in the folder, which "
+            "`pip install 'keras-onecycle[tensorflow,cifar]'`; or put `.npz` parts in the folder, which "
             f"need no TensorFlow. ({error})"
         ) from error
     arrays = {}

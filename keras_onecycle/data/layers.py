@@ -68,14 +68,15 @@ class RandomCropFlip(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        if len(input_shape) != 4 or None in input_shape[1:]:
+        known = [size for size in input_shape[1:] if size is not None]
+        if len(input_shape) != 4 or len(known) != 3:
             raise ValueError(
                 "Images must be of shape (batch, height, width, channels), all but the first known. "
                 f"Received: images of shape {tuple(input_shape)}"
             )
-        if self.mode == "reflect" and self.padding >= min(input_shape[1:3]):
+        if self.mode == "reflect" and self.padding >= min(known[:2]):
             raise ValueError(
-                f"`padding` must be less than the image's {min(input_shape[1:3])} pixels to reflect it. "
+                f"`padding` must be less than the image's {min(known[:2])} pixels to reflect it. "
                 f"Received: padding={self.padding}"
             )
         self.built = True
