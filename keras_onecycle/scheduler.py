@@ -52,7 +52,8 @@ class HyperparameterScheduler(Callback):
             None if total_steps is None else check_int("total_steps", total_steps, 1, MAX_STEPS)
         )
         self.start_epoch = None if start_epoch is None else check_int("start_epoch", start_epoch, 0)
-        self._scheduled: ScheduledHyperparameters | None = None
+        # None while nothing is scheduled, when nothing but `_attached` asks for it.
+        self._scheduled: ScheduledHyperparameters = None  # type: ignore[assignment]
         self._history: dict[str, np.ndarray] = {}
         self._first_step = self._next_step = 0
         self._placed = False
@@ -118,7 +119,7 @@ class HyperparameterScheduler(Callback):
         if self._attached:
             self._scheduled.detach()
             self._record()
-            self._scheduled = None
+            self._scheduled = None  # type: ignore[assignment]
 
     def __enter__(self) -> Self:
         return self

@@ -80,7 +80,7 @@ def values_after(result: Any, model: keras.Model, variables: Sequence[keras.Vari
     if keras.backend.backend() != "jax":
         return list(variables)
     _, (_, _, *values) = result
-    known = {}
+    known: dict[int, Any] = {}
     for group, those in zip(
         (model.optimizer.variables, model.metrics_variables), values, strict=True
     ):

@@ -66,6 +66,6 @@ def stop_workers(x: Any) -> None:
     """Ends the workers of a `keras.utils.PyDataset`, which Keras leaves running after half an epoch."""
     for thread in threading.enumerate():
         # Private, of Python and of Keras: nothing else leads from the data to its workers.
-        enqueuer = getattr(getattr(thread, "_target", None), "__self__", None)
+        enqueuer: Any = getattr(getattr(thread, "_target", None), "__self__", None)
         if isinstance(x, keras.utils.PyDataset) and getattr(enqueuer, "py_dataset", None) is x:
             enqueuer.stop()

@@ -53,7 +53,7 @@ class ScheduledHyperparameters:
     def __init__(
         self, target: keras.Model | keras.Optimizer, schedules: Mapping[str, Schedule], owner: str
     ) -> None:
-        self.model = target if isinstance(target, keras.Model) else None
+        self.model: Any = target if isinstance(target, keras.Model) else None
         optimizer = target if self.model is None else getattr(target, "optimizer", None)
         if self.model is not None and optimizer is None:
             raise ValueError(
@@ -237,7 +237,7 @@ class ScheduledHyperparameters:
         # Hours into a training, going on is better than losing it.
         warnings.warn(message + ", which was ignored.", stacklevel=3)
 
-    def _derived_class(self, base: type[keras.Optimizer]) -> type[keras.Optimizer]:
+    def _derived_class(self, base: Any) -> type[keras.Optimizer]:
         """Makes the class that the optimizer has while it follows the schedules."""
         scheduled = self
 

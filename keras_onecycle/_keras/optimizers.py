@@ -96,7 +96,7 @@ def user_value(optimizer: keras.Optimizer, name: str) -> float:
         raise ValueError(
             f"`{type(optimizer).__name__}` has no number `{name}` to schedule. Received: {name}={value!r}"
         )
-    return value
+    return float(value)
 
 
 def build_optimizer(model: keras.Model) -> None:

@@ -60,13 +60,12 @@ class LossCurve:
         lowest = np.nanmin(kept, initial=math.inf)
         recent = float(np.median(self.loss[-_VERDICT:]))
         average = self.smoothed[-1] if math.isfinite(self.loss[-1]) else math.inf
-        limit = self._limit(float(lowest))
+        limit = float(lowest) + (self.stop_factor - 1) * self._size(float(lowest))
         if len(self.loss) >= _VERDICT and average > limit < recent:
             return f"the loss is above {limit:.3g}"
         return None
 
-    def _limit(self, lowest: float) -> float:
+    def _size(self, lowest: float) -> float:
         # Where the loss changes sign, its lowest may be next to 0 and is no measure of a rise.
         first = next((s for s in self.smoothed if math.isfinite(s)), 0.0)
-        size = lowest if lowest > 0 else max(abs(lowest), abs(first))
-        return lowest + (self.stop_factor - 1) * size
+        return lowest if lowest > 0 else max(abs(lowest), abs(first))

@@ -4,7 +4,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -369,7 +369,7 @@ def run_range_test(
         finder.restore()
         stop_workers(x)
         traces.remove()
-    return finder.result
+    return cast(RangeTestResult, finder.result)
 
 
 def range_test_arguments() -> list[str]:
