@@ -2,6 +2,8 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -113,3 +115,33 @@ def test_data_parallel(name: str) -> None:
         reference.assert_same_weights(model, wanted)
     finally:
         keras.distribution.set_distribution(None)
+
+
+class Interrupt(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+@on_tensorflow
+def test_inside_the_strategys_scope_as_outside(tmp_path: Path) -> None:
+    x, y = reference.data(64)
+    arguments: dict[str, Any] = {"batch_size": 16, "shuffle": False, "verbose": 0}
+    seen: list[list[np.ndarray]] = []
+    for scope in (two_replicas().scope(), nullcontext()):
+        model = mirrored(lambda: keras.optimizers.SGD(0.01, momentum=0.9))
+        path = tmp_path / "model.keras"
+        with scope:
+            result = lr_find(model, x, y, num_steps=8, max_lr=0.1, **arguments)
+            with pytest.raises(KeyboardInterrupt):
+                model.fit(x, y, epochs=2, callbacks=[OneCycle(0.1), Interrupt()], **arguments)
+            cycle = OneCycle(0.1, start_epoch=0)
+            model.fit(x, y, epochs=2, initial_epoch=1, callbacks=[cycle], **arguments)
+            with OneCycle(0.1, total_steps=4).attach(model):
+                model.train_on_batch(x[:16], y[:16])
+            model.save(path)
+        loaded = keras.saving.load_model(path)
+        arrays = [*model.get_weights(), *loaded.get_weights()]
+        seen.append([*arrays, cycle.history["momentum"], result.loss])
+    for got, wanted in zip(*seen, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)

@@ -273,3 +273,24 @@ def test_what_people_read_from_a_learning_rate_is_there_while_it_is_scheduled() 
         ):
             with pytest.raises(ValueError, match=r"call `detach\(\)`.*learning_rate=0.003"):
                 set_rate()
+
+
+def test_a_model_that_takes_its_own_optimizers_is_not_blamed_for_keras_default() -> None:
+    class Own(keras.Sequential):
+        def compile(self, first: keras.Optimizer, **arguments: Any) -> None:
+            super().compile(**arguments)
+            self.first = first
+
+    model = Own(reference.build().layers)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+    with pytest.raises(ValueError, match=r"`RMSprop` that Keras makes.*`attach\(optimizer\)`"):
+        fit(model, OneCycle(0.1))
+
+
+def test_an_optimizer_without_a_learning_rate_in_its_config_is_named() -> None:
+    class Bare(keras.optimizers.SGD):
+        def get_config(self) -> dict:
+            return {"momentum": 0.9}
+
+    with pytest.raises(ValueError, match=r"`Bare.get_config\(\)` has no `learning_rate`"):
+        fit(compiled(Bare(0.01, momentum=0.9)), OneCycle(0.1))

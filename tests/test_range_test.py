@@ -194,7 +194,7 @@ def test_it_smooths_the_loss_and_stops_when_it_diverges() -> None:
     over = [
         point >= 10
         and result.smoothed_loss[point] > 4 * result.smoothed_loss[10 : point + 1].min()
-        and np.median(result.loss[point - 4 : point + 1])
+        and result.loss[point - 4 : point + 1].min()
         > 4 * result.smoothed_loss[10 : point + 1].min()
         for point in range(len(result.loss))
     ]

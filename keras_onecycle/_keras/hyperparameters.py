@@ -67,8 +67,7 @@ class ScheduledHyperparameters:
         self.attached = False
         self.traced = False
         self._attributes = {
-            name: momentum_names(self.optimizer) if name == "momentum" else [name]
-            for name in schedules
+            name: self._momentum_names() if name == "momentum" else [name] for name in schedules
         }
         self._stand_ins = {
             attribute: ScheduledTensor(user_value(self.optimizer, attribute))
@@ -156,6 +155,18 @@ class ScheduledHyperparameters:
             for name, attributes in self._attributes.items()
             if not all(self._stand_ins[attribute].was_used for attribute in attributes)
         ]
+
+    def _momentum_names(self) -> list[str]:
+        try:
+            return momentum_names(self.optimizer)
+        except ValueError as error:
+            if self.model is None or type(self.model).compile is keras.Model.compile:
+                raise
+            raise ValueError(
+                f"{error} `{type(self.model).__name__}` has its own `compile`: if it takes optimizers of "
+                "its own, `model.optimizer` is the `RMSprop` that Keras makes where it is given none. Give "
+                "one to `super().compile(optimizer=...)`, or schedule the others with `attach(optimizer)`."
+            ) from error
 
     def _sync(self) -> None:
         if self.model is not None:

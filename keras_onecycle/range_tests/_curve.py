@@ -2,9 +2,7 @@
 
 import math
 
-import numpy as np
-
-# The last losses that must agree that the loss has risen: one or two are noise.
+# The last losses that must all say that the loss has risen: see benchmarks/stop_rule.py.
 _VERDICT = 5
 
 
@@ -23,6 +21,8 @@ class LossCurve:
         self.loss: list[float] = []
         self.smoothed: list[float] = []
         self._sum = self._weight = 0.0
+        self._first: float | None = None
+        self._lowest = math.inf
 
     def add(self, step: int, loss: float, weight: float = 1.0) -> None:
         """Appends the loss of a step.
@@ -40,32 +40,31 @@ class LossCurve:
             return
         self._sum = self.smoothing * self._sum + weight * loss
         self._weight = self.smoothing * self._weight + weight
-        self.smoothed.append(self._sum / self._weight)
+        average = self._sum / self._weight
+        self.smoothed.append(average)
+        if self._first is None:
+            self._first = average
+        if 10 * step >= self.num_steps:
+            self._lowest = min(self._lowest, average)
 
     def stop_reason(self) -> str | None:
         """Returns why the test is over before its end, or `None` if it is not.
 
-        The loss is NaN, or both the moving average and the median of the last 5 losses are more than
-        `stop_factor` times the lowest average. Of the first tenth of the test only NaN counts.
+        The loss is NaN, or the moving average and each of the last 5 losses are more than `stop_factor` times
+        the lowest average. Of the first tenth of the test only NaN counts.
         """
         if self.stop_factor is None:
             return None
         if math.isnan(self.loss[-1]):
             return "the loss is NaN"
-        if 10 * self.steps[-1] < self.num_steps:
+        if 10 * self.steps[-1] < self.num_steps or len(self.loss) < _VERDICT:
             return None
-        kept = [
-            s for n, s in zip(self.steps, self.smoothed, strict=True) if 10 * n >= self.num_steps
-        ]
-        lowest = np.nanmin(kept, initial=math.inf)
-        recent = float(np.median(self.loss[-_VERDICT:]))
-        average = self.smoothed[-1] if math.isfinite(self.loss[-1]) else math.inf
-        limit = float(lowest) + (self.stop_factor - 1) * self._size(float(lowest))
-        if len(self.loss) >= _VERDICT and average > limit < recent:
-            return f"the loss is above {limit:.3g}"
-        return None
-
-    def _size(self, lowest: float) -> float:
         # Where the loss changes sign, its lowest may be next to 0 and is no measure of a rise.
-        first = next((s for s in self.smoothed if math.isfinite(s)), 0.0)
-        return lowest if lowest > 0 else max(abs(lowest), abs(first))
+        size = self._lowest if self._lowest > 0 else max(abs(self._lowest), abs(self._first or 0.0))
+        limit = self._lowest + (self.stop_factor - 1) * size
+        average = self.smoothed[-1] if math.isfinite(self.loss[-1]) else math.inf
+        return (
+            f"the loss is above {limit:.3g}"
+            if min(average, *self.loss[-_VERDICT:]) > limit
+            else None
+        )
