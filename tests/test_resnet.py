@@ -64,6 +64,7 @@ def forward(x: np.ndarray, depth: int, weights: Iterator[np.ndarray]) -> np.ndar
     return x.mean(axis=(1, 2)) @ next(weights) + next(weights)
 
 
+@pytest.mark.any_backend
 def test_forward_pass_is_the_papers() -> None:
     rng = np.random.default_rng(0)
     model = resnet(14, num_classes=7, input_shape=(8, 8, 3))
