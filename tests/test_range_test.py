@@ -341,30 +341,38 @@ def noisy() -> list[keras.layers.Layer]:
     return [keras.layers.BatchNormalization(), keras.layers.Dropout(0.3, seed=3)]
 
 
-@pytest.mark.parametrize(("name", "used"), [("SGD", False), *((name, True) for name in OPTIMIZERS)])
-def test_no_trace_and_fit_afterwards_is_as_without(name: str, used: bool) -> None:
-    if used and "ema" in name and keras.backend.backend() == "jax":
-        pytest.skip("Keras on JAX cannot fit twice with `use_ema`: it donates one buffer twice")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_no_trace(name: str) -> None:
+    x, y = reference.data(64)
+    model = compiled(OPTIMIZERS[name](), *noisy())
+    if "ema" in name and keras.backend.backend() == "jax":
+        # Keras on JAX cannot fit twice with `use_ema`: it donates one buffer twice.
+        model.optimizer.build(model.trainable_variables)
+    else:
+        model.fit(x, y, batch_size=8, verbose=0)
+    before = state(model)
+    result = lr_find(model, x, y, batch_size=8, num_steps=20, max_lr=100.0, verbose=0)
+    assert len(result.loss) > 5
+    for got, kept in zip(state(model)[: len(before)], before, strict=True):
+        np.testing.assert_array_equal(got, kept)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_fit_afterwards_is_as_without(used: bool) -> None:
     x, y = reference.data(64)
     fit = {"batch_size": 8, "shuffle": False, "verbose": 0}
-    steps_per_execution = 1 if used else 2
 
     def trained(with_test: bool) -> keras.Model:
-        model = compiled(OPTIMIZERS[name](), *noisy(), steps_per_execution=steps_per_execution)
+        model = compiled(None, *noisy(), steps_per_execution=2)
         if used:
             model.fit(x, y, **fit)
             model.stop_training = True
         if with_test:
             history = vars(model).get("history", "no such attribute")
-            if used:
-                before = state(model)
-            result = lr_find(model, x, y, batch_size=8, num_steps=20, max_lr=100.0, verbose=0)
-            assert len(result.loss) > 5
-            if used:
-                assert_same_state(model, before)
+            lr_find(model, x, y, batch_size=8, num_steps=20, max_lr=100.0, verbose=0)
             assert model.stop_training is used
             assert vars(model).get("history", "no such attribute") is history
-            assert model.steps_per_execution == steps_per_execution
+            assert model.steps_per_execution == 2
         model.fit(x, y, callbacks=[OneCycle(0.03)], **fit)
         return model
 
