@@ -1,5 +1,6 @@
 """What differs between the backends, and nothing else."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -161,8 +162,12 @@ def wait(model: keras.Model) -> None:
         tf.test.experimental.sync_devices()
 
 
-# What errors say that are of no class of their own: those of TensorFlow, also where it finds no room
-# for a constant, of JAX, and of CUDA's libraries.
+def is_on_cpu() -> bool:
+    """Whether the backend has no accelerator."""
+    return all(device.startswith("cpu") for device in keras.distribution.list_devices())
+
+
+# What TensorFlow (also where it finds no room for a constant), JAX and the libraries of CUDA say.
 _OUT_OF_MEMORY = (
     "oom when allocating",
     "cannot parse tensor from proto",
@@ -175,19 +180,16 @@ _OUT_OF_MEMORY = (
 )
 
 
-def says_out_of_memory(text: str) -> bool:
-    """Whether `text` is what a backend says when memory runs out."""
-    return any(known in text.lower() for known in _OUT_OF_MEMORY)
+def out_of_memory_message(error: Exception) -> str | None:
+    """Returns in one line what `error` says about memory, or `None` where it is no out-of-memory error.
 
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether the backend, NumPy or Python raised `error` because memory ran out."""
-    if isinstance(error, MemoryError):
-        return True
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if isinstance(error, tf.errors.ResourceExhaustedError):
-            return True
-    # Keras raises a layer's error again, as one of another class that has the message in it.
-    return says_out_of_memory(str(error))
+    The backend, NumPy or Python may have raised it. Keras raises a layer's error again, as one of
+    another class that has the message in it, so the text counts as much as the class.
+    """
+    name = type(error).__name__
+    plain = re.sub(r"\x1b\[\d+m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    said = [line for line in lines if any(known in line.lower() for known in _OUT_OF_MEMORY)]
+    if not said and not isinstance(error, MemoryError) and name != "ResourceExhaustedError":
+        return None
+    return f"{name}: {[*said, *lines, 'no memory'][0]}"

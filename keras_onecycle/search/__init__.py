@@ -1,12 +1,9 @@
 """The rest of the recipe: weight decay, dropout, momentum and batch size that fit the learning rate."""
 
-from keras_onecycle.search.batch_size import find_batch_size
-from keras_onecycle.search.batch_size_result import BatchSizeResult
+from keras_onecycle.search.batch_size import BatchSizeResult, find_batch_size
 from keras_onecycle.search.grid_search import grid_search
-from keras_onecycle.search.lr_scaling import scale_lr
 from keras_onecycle.search.result import SearchResult, Setting
-from keras_onecycle.search.weight_decay import weight_decay_find
-from keras_onecycle.search.weight_decay_result import WeightDecayResult
+from keras_onecycle.search.weight_decay import WeightDecayResult, weight_decay_find
 
 __all__ = [
     "BatchSizeResult",
@@ -15,6 +12,5 @@ __all__ = [
     "WeightDecayResult",
     "find_batch_size",
     "grid_search",
-    "scale_lr",
     "weight_decay_find",
 ]

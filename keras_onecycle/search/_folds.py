@@ -1,6 +1,5 @@
 """The data of a search: K folds, one fixed validation set, or what a function gives for a fold."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from keras_onecycle._arguments import check_int
 from keras_onecycle._extras import require
+from keras_onecycle.search._identity import digest
 
 Fold = tuple[tuple[Any, ...], tuple[Any, ...]]
 """Training data and validation data, each what `fit` takes as its first arguments."""
@@ -140,15 +140,7 @@ class Folds:
 
     def digest(self) -> str | None:
         """Returns what tells this data from other data, where it is arrays."""
-        if self.function is not None:
-            return None
-        digest = hashlib.sha256()
-        for leaf in keras.tree.flatten((self.data, self.validation_data)):
-            if hasattr(leaf, "shape"):
-                values = np.ascontiguousarray(leaf)
-                digest.update(f"{values.dtype}{values.shape}".encode())
-                digest.update(values.data if values.size else b"")
-        return digest.hexdigest()[:16]
+        return None if self.function is not None else digest((self.data, self.validation_data))
 
 
 def _as_tuple(data: Any) -> tuple[Any, ...]:

@@ -1,10 +1,12 @@
-"""An Optuna study that several workers share, in which each setting is done once.
+"""An Optuna study that several workers may share, in which each setting is done once.
 
-The settings wait in the storage as enqueued trials, which Optuna hands to one worker each. A worker
-that dies leaves its trial running; when its heartbeat has stopped for the grace period any worker may
-fail it, and then the setting has no trial and is enqueued again. Two workers may both see that, so a
-worker that takes up a trial first looks whether another of the same setting, enqueued before, is
-alive or done; if so, its own is surplus. No worker has a part that another could not take over.
+The settings wait in the storage as enqueued trials, which Optuna hands to one worker each. One rule
+covers a new study, Ctrl-C and a worker that died: a setting without a trial that waits, runs or is done
+is enqueued. A worker that died leaves its trial running; once its heartbeat has stopped for the grace
+period, any worker fails that trial. Two workers may enqueue the same setting, so a worker that takes up
+a trial first looks whether an earlier one of the same setting is alive or done; then its own is surplus.
+
+Optuna's `RetryHeartbeatStaleTrialCallback` covers only the worker that died.
 """
 
 import contextlib
@@ -24,10 +26,14 @@ if TYPE_CHECKING:
 
 _IDENTITY = "keras_onecycle"
 _SETTING = "setting"
+# The number of the first trial that counts.
+_FIRST = "first_trial"
+ERROR = "error"
+_LONGEST_ERROR = 2000
 # What the present state of a setting is, by Optuna's names.
 _DONE, _ALIVE = ("COMPLETE", "PRUNED"), ("RUNNING", "WAITING")
 
-# Two workers that begin at once may both make the tables of an empty database, and one fails.
+# Two workers that begin together may both make the tables of an empty database, and one fails.
 _ATTEMPTS = 3
 _PAUSE = 1.0
 
@@ -60,10 +66,12 @@ def url_of(storage: str | os.PathLike) -> str:
 
 
 class SharedStudy:
-    """A study in a database.
+    """A study in memory or in a database.
+
+    A study in which every setting ended in an error begins anew.
 
     Args:
-        storage: Path of an SQLite file, or URL of a database.
+        storage: Path of an SQLite file, or URL of a database; `None` for one in memory.
         study_name: String, the name of the study.
         direction: `"minimize"` or `"maximize"`.
         identity: Dict of JSON values, what the search is. A study of another search is refused.
@@ -72,8 +80,7 @@ class SharedStudy:
             draws.
         num_settings: Integer, how many.
         sampler, pruner: Optuna's, or `None`.
-        heartbeat_interval: Integer, seconds from one sign of life of a worker to the next.
-        grace_period: Integer, seconds without one after which a worker is taken for dead.
+        grace_period: Integer, seconds without a sign of life after which a worker is taken for dead.
 
     Raises:
         ImportError: If Optuna, or the driver of the database, is not installed.
@@ -82,7 +89,7 @@ class SharedStudy:
 
     def __init__(
         self,
-        storage: str | os.PathLike,
+        storage: str | os.PathLike | None,
         study_name: str,
         *,
         direction: str,
@@ -92,7 +99,6 @@ class SharedStudy:
         num_settings: int,
         sampler: Any = None,
         pruner: Any = None,
-        heartbeat_interval: int = 30,
         grace_period: int = 120,
     ) -> None:
         self._optuna = require("optuna", "search")
@@ -100,7 +106,7 @@ class SharedStudy:
         self._settings = None if settings is None else dict(enumerate(settings))
         self._num_settings = num_settings
         self._grace_period = grace_period
-        database = self._connect(url_of(storage), heartbeat_interval, grace_period)
+        database = None if storage is None else self._connect(url_of(storage))
         with _quiet(self._optuna):
             self._study = self._optuna.create_study(
                 storage=database,
@@ -110,9 +116,13 @@ class SharedStudy:
                 pruner=pruner or self._optuna.pruners.NopPruner(),
                 load_if_exists=True,
             )
-        self._check_identity(dict(identity), storage)
+        num_trials = len(self._study.get_trials(deepcopy=False))
+        errors = [ERROR in trial.user_attrs for trial in self._done().values()]
+        if is_anew := len(errors) >= num_settings and all(errors):
+            self._study.set_user_attr(_FIRST, num_trials)
+        self._check_identity(dict(identity), storage, is_anew or not num_trials)
 
-    def _connect(self, url: str, heartbeat_interval: int, grace_period: int) -> Any:
+    def _connect(self, url: str) -> Any:
         sqlalchemy = require("sqlalchemy", "search")
         try:
             shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
@@ -129,8 +139,8 @@ class SharedStudy:
                     return self._optuna.storages.RDBStorage(
                         url,
                         engine_kwargs={"pool_pre_ping": True, **arguments},
-                        heartbeat_interval=heartbeat_interval,
-                        grace_period=grace_period,
+                        heartbeat_interval=max(1, self._grace_period // 4),
+                        grace_period=self._grace_period,
                     )
             except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
                 raise ImportError(
@@ -151,10 +161,10 @@ class SharedStudy:
                 time.sleep(_PAUSE)
         raise AssertionError
 
-    def _check_identity(self, identity: dict[str, Any], storage: Any) -> None:
+    def _check_identity(self, identity: dict[str, Any], storage: Any, is_new: bool) -> None:
         study = self._study
         kept = study.user_attrs.get(_IDENTITY)
-        if kept is None and not study.get_trials(deepcopy=False):
+        if is_new and kept != identity:
             study.set_user_attr(_IDENTITY, identity)
             kept = study.user_attrs[_IDENTITY]
         if kept == identity:
@@ -167,17 +177,30 @@ class SharedStudy:
             f"Received: study_name={study.study_name!r}, storage={str(storage)!r}"
         )
 
+    def is_done(self) -> bool:
+        """Whether every setting is done."""
+        return len(self._done()) >= self._num_settings
+
+    def agreed(self, name: str, find: Callable[[], float]) -> float:
+        """Returns a number that the first worker found, for all of them."""
+        name = f"{name} since trial {self._study.user_attrs.get(_FIRST, 0)}"
+        if name not in self._study.user_attrs:
+            number = find()
+            if name not in self._study.user_attrs:
+                self._study.set_user_attr(name, number)
+        return self._study.user_attrs[name]
+
     def work(self, evaluate: Evaluate, progress: Callable[[int], None]) -> None:
         """Does settings until all are done, by this worker or others.
 
         Args:
             evaluate: Function of Optuna's trial and the setting that returns the value. It may raise
-                `TrialPruned`.
+                `TrialPruned`. Another error is kept in the trial, and the setting is done.
             progress: Called with the number of settings that are done.
         """
         trial_state = self._optuna.trial.TrialState
         while True:
-            trials = self._study.get_trials(deepcopy=False)
+            trials = self._trials()
             done = len(self._in_state(trials, *_DONE))
             progress(done)
             if done >= self._num_settings:
@@ -191,8 +214,14 @@ class SharedStudy:
 
     def finished(self) -> list["optuna.trial.FrozenTrial"]:
         """Returns the trial of each setting that is done, in the order of the settings."""
-        done = self._in_state(self._study.get_trials(deepcopy=False), *_DONE)
-        return [done[setting] for setting in sorted(done)]
+        return [trial for _, trial in sorted(self._done().items())]
+
+    def _trials(self) -> list["optuna.trial.FrozenTrial"]:
+        first = self._study.user_attrs.get(_FIRST, 0)
+        return [t for t in self._study.get_trials(deepcopy=False) if t.number >= first]
+
+    def _done(self) -> dict[int, "optuna.trial.FrozenTrial"]:
+        return self._in_state(self._trials(), *_DONE)
 
     def _in_state(self, trials: list[Any], *states: str) -> dict[int, Any]:
         return {
@@ -220,27 +249,26 @@ class SharedStudy:
         return bool(missing)
 
     def _do_one(self, evaluate: Evaluate) -> None:
-        own_error: Exception | None = None
-
         def objective(trial: "optuna.Trial") -> float:
-            nonlocal own_error
+            self._check_first(trial)
+            trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+            params = self._suggest(trial)
             try:
-                self._check_first(trial)
-                trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
-                return evaluate(trial, self._suggest(trial))
-            except Exception as error:
-                own_error = error
+                return evaluate(trial, params)
+            except self._optuna.exceptions.OptunaError:  # Pruned, or what the storage raises.
                 raise
+            except Exception as error:
+                trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}"[:_LONGEST_ERROR])
+                # Not failed, which would be run again.
+                raise self._optuna.TrialPruned from error
 
         try:
             with _quiet(self._optuna):
                 self._study.optimize(
                     objective, n_trials=1, catch=(_SurplusError,), gc_after_trial=True
                 )
-        except (ValueError, self._optuna.exceptions.UpdateFinishedTrialError) as error:
-            # Else it is Optuna's, which cannot write to a trial that was failed meanwhile.
-            if error is own_error:
-                raise
+        except (ValueError, self._optuna.exceptions.UpdateFinishedTrialError):
+            # Optuna cannot write to a trial that was failed meanwhile.
             warnings.warn(
                 f"This worker gave no sign of life for {self._grace_period} seconds, and its trial was "
                 "given to another. What it has done is not counted.",
@@ -252,7 +280,7 @@ class SharedStudy:
         setting = trial.user_attrs.get(_SETTING)
         # One without was made by Optuna when the last that waited was taken by another worker.
         surplus = setting is None
-        for other in self._study.get_trials(deepcopy=False):
+        for other in self._trials():
             if other.number != trial.number and other.user_attrs.get(_SETTING) == setting:
                 earlier = other.state.name in _ALIVE and other.number < trial.number
                 surplus = surplus or earlier or other.state.name in _DONE
@@ -260,19 +288,14 @@ class SharedStudy:
             raise _SurplusError
 
     def _suggest(self, trial: "optuna.Trial") -> dict[str, Any]:
-        distributions = self._optuna.distributions
         params = {}
         for name, kind in self._distributions.items():
-            if isinstance(kind, distributions.CategoricalDistribution):
+            if isinstance(kind, self._optuna.distributions.CategoricalDistribution):
                 params[name] = trial.suggest_categorical(name, kind.choices)
-            elif isinstance(kind, distributions.IntDistribution):
-                params[name] = trial.suggest_int(
-                    name, kind.low, kind.high, step=kind.step, log=kind.log
-                )
-            else:
-                params[name] = trial.suggest_float(
-                    name, kind.low, kind.high, step=kind.step, log=kind.log
-                )
+                continue
+            is_int = isinstance(kind, self._optuna.distributions.IntDistribution)
+            suggest = trial.suggest_int if is_int else trial.suggest_float
+            params[name] = suggest(name, kind.low, kind.high, step=kind.step, log=kind.log)
         return params
 
     def _wait(self, trials: list[Any]) -> None:

@@ -8,26 +8,23 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_onecycle._arguments import check_choice, check_int
+from keras_onecycle._arguments import check_choice
 from keras_onecycle._keras.penalty import penalty
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_tests.learning_rate import lr_find
+from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.range_tests.suggestion import SuggestionMethod
 from keras_onecycle.search._folds import Folds
 
 _LOWER = ("loss", "error", "mae", "mse", "mape", "msle", "divergence", "crossentropy")
 _HIGHER = ("acc", "accuracy", "auc", "precision", "recall", "score", "iou", "r2", "similarity")
 
-# Arguments of a training that are no arguments of `build`: a setting may have them all the same.
+# Parameters of a setting that are for the training, where `build` has no argument of that name.
 _CYCLE = tuple(name for name in inspect.signature(OneCycle).parameters if name != "total_steps")
-_TRAINING = ("batch_size", "epochs", *_CYCLE)
+_TRAINING = ("batch_size", "epochs", "lr_factor", *_CYCLE)
 
 Report = Callable[[int, float], None]
 """Called with the epochs so far, over all folds, and the value after the last."""
-
-
-class DivergedError(ArithmeticError):
-    """A training whose loss is no longer a number, or a range test that suggests no rate."""
 
 
 @dataclass
@@ -37,10 +34,30 @@ class Outcome:
     Args:
         values: The monitored value of each fold that was trained.
         max_lr: The highest learning rate of its cycles.
+        failure: Why it was not trained to the end on each fold.
     """
 
     values: list[float] = field(default_factory=list)
     max_lr: float | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A setting, split by what its parameters are for.
+
+    Args:
+        build: Arguments of `build`.
+        cycle: Arguments of `OneCycle`, with `max_lr`.
+        lr_factor: What `max_lr` is multiplied by.
+        epochs, batch_size: Arguments of `fit`.
+    """
+
+    build: dict[str, Any]
+    cycle: dict[str, Any]
+    lr_factor: float
+    epochs: int
+    batch_size: int | None
 
 
 def direction(monitor: str, mode: str) -> str:
@@ -99,13 +116,13 @@ def _taken(build: Callable[..., Any]) -> tuple[set[str], bool]:
 
 @dataclass
 class CrossValidation:
-    """Trains a setting with one cycle on each fold, and says how well.
+    """Trains a setting with one cycle on each fold.
 
     Args:
         build: Function of the parameters that returns a compiled model.
         folds: The data, `Folds`.
         monitor: String, `"val_loss"` (without what regularizers add) or a validation metric.
-        max_lr: Float, or `None` for what a range test on the first fold suggests.
+        max_lr: Float, or `"each"` for a range test of each setting.
         epochs: Integer, of each training.
         batch_size: Integer, or `None` where the data comes in batches.
         seed: Integer: fold `n` of every setting is trained with `seed + n`.
@@ -118,7 +135,7 @@ class CrossValidation:
     build: Callable[..., keras.Model]
     folds: Folds
     monitor: str
-    max_lr: float | None
+    max_lr: float | str | None
     epochs: int
     batch_size: int | None
     seed: int
@@ -126,45 +143,54 @@ class CrossValidation:
     range_test: Mapping[str, Any]
     suggest: str | SuggestionMethod
     fit_arguments: Mapping[str, Any]
-    _checked: bool = False
 
-    def run(self, params: Mapping[str, Any], report: Report | None = None) -> Outcome:
-        """Trains on every fold.
+    def plan(self, params: Mapping[str, Any]) -> Plan:
+        """Splits a setting by what its parameters are for."""
+        taken, _ = _taken(self.build)
+        of_training = {n: v for n, v in params.items() if n in _TRAINING and n not in taken}
+        cycle = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "max_lr": self.max_lr,
+            "lr_factor": 1.0,
+            **self.cycle,
+            **of_training,
+        }
+        return Plan(
+            build={n: v for n, v in params.items() if n not in of_training},
+            lr_factor=cycle.pop("lr_factor"),
+            epochs=cycle.pop("epochs"),
+            batch_size=cycle.pop("batch_size"),
+            cycle=cycle,
+        )
+
+    def run(self, params: Mapping[str, Any], outcome: Outcome, report: Report | None) -> None:
+        """Trains on every fold, and writes into `outcome` what came out.
 
         Args:
             params: Dict, the setting.
+            outcome: An empty `Outcome`.
             report: Called after each epoch, which is then evaluated. It may raise to end it all.
-
-        Returns:
-            An `Outcome`.
-
-        Raises:
-            DivergedError: If a loss is no number any more; what was seen until then is its argument.
         """
-        if not self._checked:
-            self._check_monitor(params)
-        outcome = Outcome()
-        max_lr = self._training(params).pop("max_lr", self.max_lr)
+        plan = self.plan(params)
+        max_lr = plan.cycle["max_lr"]
+        if max_lr == "each":
+            max_lr = self.range_test_of(params).suggest(self.suggest)
+        outcome.max_lr = plan.lr_factor * max_lr
         for number, (train, validation) in enumerate(self.folds):
-            if number == 0 and max_lr is None:
-                max_lr = self._find_lr(params, train, outcome)
-            outcome.max_lr = max_lr
-            epochs_before = number * self._training(params).get("epochs", self.epochs)
             callbacks = []
             if report is not None:
-                callbacks.append(_Report(self, validation, report, epochs_before))
-            model = self.train(params, max_lr, train, self.seed + number, callbacks)
-            value = self.evaluate(model, validation)
-            outcome.values.append(value)
-            if not np.isfinite([value, *model.history.history["loss"]]).all():
-                raise DivergedError("the loss is no longer a number", outcome)
-        return outcome
+                callbacks.append(_Report(self, validation, report, number * plan.epochs))
+            model = self.train(plan, outcome.max_lr, train, self.seed + number, callbacks)
+            outcome.values.append(self.evaluate(model, validation))
+            if not np.isfinite([outcome.values[-1], *model.history.history["loss"]]).all():
+                outcome.failure = "diverged: the loss is no longer a number"
+                return
 
-    def model(self, params: Mapping[str, Any], seed: int) -> keras.Model:
+    def model(self, plan: Plan, seed: int) -> keras.Model:
         """Builds the model of a setting."""
         keras.utils.set_random_seed(seed)
-        training = self._training(params)
-        model = self.build(**{n: v for n, v in params.items() if n not in training})
+        model = self.build(**plan.build)
         if not isinstance(model, keras.Model) or getattr(model, "optimizer", None) is None:
             raise TypeError(
                 "`build` must return a `keras.Model` that is compiled with an optimizer. "
@@ -174,36 +200,35 @@ class CrossValidation:
 
     def train(
         self,
-        params: Mapping[str, Any],
+        plan: Plan,
         max_lr: float,
         train: tuple[Any, ...],
         seed: int,
         callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> keras.Model:
         """Builds the model of a setting and trains it with one cycle."""
-        model = self.model(params, seed)
-        training = {"epochs": self.epochs, **self._training(params), "max_lr": max_lr}
-        cycle = {name: value for name, value in training.items() if name in _CYCLE}
+        model = self.model(plan, seed)
         fit_arguments = dict(self.fit_arguments)
         callbacks = [
-            OneCycle(**{**self.cycle, **cycle}),
+            OneCycle(**{**plan.cycle, "max_lr": max_lr}),
             keras.callbacks.TerminateOnNaN(),
             *callbacks,
             *fit_arguments.pop("callbacks", []),
         ]
         model.fit(
             *train[:2],
-            epochs=training["epochs"],
+            epochs=plan.epochs,
             verbose=0,
             callbacks=callbacks,
-            **self._of_arrays(train, params),
+            **_of_arrays(train, plan.batch_size),
             **fit_arguments,
         )
         return model
 
     def evaluate(self, model: keras.Model, data: tuple[Any, ...]) -> float:
         """Returns the monitored value; a loss is that of the data alone, without regularizers."""
-        logs = model.evaluate(*data[:2], verbose=0, return_dict=True, **self._of_arrays(data, {}))
+        arguments = _of_arrays(data, self.batch_size)
+        logs = model.evaluate(*data[:2], verbose=0, return_dict=True, **arguments)
         name = self.monitor.removeprefix("val_")
         if name not in logs:
             raise ValueError(
@@ -212,41 +237,32 @@ class CrossValidation:
             )
         return float(logs[name]) - (penalty(model) if name == "loss" else 0.0)
 
-    def _check_monitor(self, params: Mapping[str, Any]) -> None:
+    def check_monitor(self, model: keras.Model) -> None:
         """Evaluates an untrained model on two samples, so that a wrong name is told before training."""
-        self._checked = True
         _, validation = self.folds.fold(0)
         if len(validation) > 1:
             few = keras.tree.map_structure(
                 lambda leaf: None if leaf is None else leaf[:2], validation
             )
-            self.evaluate(self.model(params, self.seed), few)
+            self.evaluate(model, few)
 
-    def _find_lr(self, params: Mapping[str, Any], train: tuple[Any, ...], seen: Outcome) -> float:
-        model = self.model(params, self.seed)
+    def range_test_of(self, params: Mapping[str, Any]) -> RangeTestResult:
+        """Runs the range test of a setting, on the training data of the first fold."""
+        plan = self.plan(params)
+        train, _ = self.folds.fold(0)
         arguments = {**self.fit_arguments, **self.range_test}
         arguments.pop("callbacks", None)
-        result = lr_find(
-            model, *train[:2], verbose=0, **self._of_arrays(train, params), **arguments
-        )
-        try:
-            return result.suggest(self.suggest)
-        except ValueError as error:
-            raise DivergedError(f"no learning rate: {error}", seen) from error
+        arguments |= _of_arrays(train, plan.batch_size)
+        return lr_find(self.model(plan, self.seed), *train[:2], verbose=0, **arguments)
 
-    def _training(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters that are arguments of the training and not of `build`."""
-        taken, _ = _taken(self.build)
-        return {n: v for n, v in params.items() if n in _TRAINING and n not in taken}
 
-    def _of_arrays(self, data: tuple[Any, ...], params: Mapping[str, Any]) -> dict[str, Any]:
-        arguments: dict[str, Any] = {}
-        if len(data) > 2 and data[2] is not None:
-            arguments["sample_weight"] = data[2]
-        batch_size = self._training(params).get("batch_size", self.batch_size)
-        if batch_size is not None and len(data) > 1 and data[1] is not None:
-            arguments["batch_size"] = check_int("batch_size", batch_size)
-        return arguments
+def _of_arrays(data: tuple[Any, ...], batch_size: int | None) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    if len(data) > 2 and data[2] is not None:
+        arguments["sample_weight"] = data[2]
+    if batch_size is not None and len(data) > 1 and data[1] is not None:
+        arguments["batch_size"] = batch_size
+    return arguments
 
 
 class _Report(keras.callbacks.Callback):

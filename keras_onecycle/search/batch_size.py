@@ -1,20 +1,128 @@
-"""The largest batch that fits in memory, and what batches of each size cost."""
+"""The largest batch that fits in memory, and the throughput of each batch size."""
 
-import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from keras_onecycle._arguments import check_bool, check_float, check_int
-from keras_onecycle.search.batch_size_children import in_child_processes
-from keras_onecycle.search.batch_size_result import BatchSizeResult
-from keras_onecycle.search.batch_size_trial import DoesNotFitError, in_this_process
-from keras_onecycle.search.memory import available_memory
+from keras_onecycle import _plotting
+from keras_onecycle._arguments import check_float, check_int
+from keras_onecycle._keras import backend
+from keras_onecycle._keras.trial_steps import TrialSteps
 
-# Of the memory that is left: the rest is for other processes, and to tell errors of memory apart.
-_SHARE = 0.8
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# On a CPU, where `max_batch_size` does not say: the system may kill a process that takes all memory.
+_LARGEST_ON_CPU = 1024
+
+
+@dataclass(eq=False, repr=False)
+class BatchSizeResult:
+    """The result of `find_batch_size`.
+
+    Example:
+
+    >>> result = keras_onecycle.search.BatchSizeResult(
+    ...     batch_sizes=[32, 64, 128, 192], step_times=[0.02, 0.022, 0.04, 0.06], out_of_memory=256
+    ... )
+    >>> result.largest, result.suggest()
+    (192, 128)
+    >>> result.throughputs.round().tolist()
+    [1600.0, 2909.0, 3200.0, 3200.0]
+
+    Args:
+        batch_sizes: Integer array of shape `(sizes,)`, increasing: the sizes that fit, in samples.
+        step_times: Float array of shape `(sizes,)`: the median time of a training step, in seconds.
+        out_of_memory: Integer, the smallest batch size that did not fit, or `None` where all sizes
+            up to `max_batch_size` did. Defaults to `None`.
+
+    Raises:
+        ValueError: If the arrays are empty, differ in length, or are not sizes and times.
+    """
+
+    batch_sizes: np.ndarray
+    step_times: np.ndarray
+    out_of_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        self.batch_sizes = np.asarray(self.batch_sizes)
+        self.step_times = np.asarray(self.step_times, dtype=float)
+        sizes, times = self.batch_sizes, self.step_times
+        whole = sizes.ndim == 1 and len(sizes) > 0 and np.issubdtype(sizes.dtype, np.integer)
+        if not whole or sizes[0] < 1 or (np.diff(sizes) <= 0).any():
+            raise ValueError(
+                "`batch_sizes` must be integers from 1 that increase, at least one. "
+                f"Received: batch_sizes={sizes!r}"
+            )
+        if times.shape != sizes.shape or not (np.isfinite(times) & (times > 0)).all():
+            raise ValueError(
+                "`step_times` must be seconds above 0, one for each of `batch_sizes`. "
+                f"Received: step_times={times!r}"
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"BatchSizeResult(sizes={len(self.batch_sizes)}, largest={self.largest}, "
+            f"limited_by={self.limited_by!r})"
+        )
+
+    @property
+    def largest(self) -> int:
+        """The largest batch size that fitted, in samples."""
+        return int(self.batch_sizes[-1])
+
+    @property
+    def limited_by(self) -> str:
+        """What ended the search: `"memory"` or `"max_batch_size"`."""
+        return "max_batch_size" if self.out_of_memory is None else "memory"
+
+    @property
+    def throughputs(self) -> np.ndarray:
+        """Samples per second at each of `batch_sizes`, a float array of shape `(sizes,)`."""
+        return self.batch_sizes / self.step_times
+
+    def suggest(self, fraction: float = 0.95) -> int:
+        """Returns the smallest batch size with nearly the best throughput.
+
+        A larger one makes fewer updates in the same time.
+
+        Args:
+            fraction: Float in (0, 1]: how much of the best throughput is enough. Defaults to `0.95`.
+
+        Returns:
+            An integer, in samples.
+
+        Raises:
+            TypeError: If `fraction` is no number.
+            ValueError: If it is out of its range.
+        """
+        check_float("fraction", fraction, 0, 1, open_low=True)
+        enough = self.throughputs >= fraction * self.throughputs.max()
+        return int(self.batch_sizes[np.argmax(enough)])
+
+    def plot(self, axes: "Sequence[Axes] | None" = None) -> "Sequence[Axes]":
+        """Draws throughput and step time against batch size, and marks the suggestion.
+
+        Args:
+            axes: Two Matplotlib Axes to draw into. Defaults to `None`: a new figure.
+
+        Returns:
+            The two Axes, each with a log axis of batch sizes.
+
+        Raises:
+            ValueError: If `axes` are fewer than two.
+        """
+        return _plotting.plot_batch_sizes(
+            self.batch_sizes,
+            self.throughputs,
+            self.step_times,
+            suggestion=self.suggest(),
+            out_of_memory=self.out_of_memory,
+            axes=axes,
+        )
 
 
 def find_batch_size(
@@ -24,26 +132,23 @@ def find_batch_size(
     *,
     min_batch_size: int = 1,
     max_batch_size: int | None = None,
-    memory_limit: int | None = None,
     tolerance: float = 0.05,
     steps: int = 3,
-    in_process: bool | None = None,
     verbose: str | int = "auto",
 ) -> BatchSizeResult:
-    """Finds the largest batch that fits in memory, and measures throughput against batch size.
+    """Finds the largest batch that fits in memory, and measures the throughput of each batch size.
 
-    The batch size is doubled until a training step runs out of memory, and then the gap between the
-    last that fitted and the first that did not is halved. What counts is the real thing: the error of
-    the backend, or the death of a child process.
+    The batch size is doubled until a training step runs out of memory. Then the gap between the largest
+    size that fitted and the smallest that did not is halved until it is small. The model, its optimizer
+    and its metrics are afterwards as before, bit for bit, also after an exception or Ctrl-C.
 
-    On an accelerator the tries are made in this process. Weights, statistics of BatchNorm, seeds,
-    optimizer and metrics are afterwards as before, bit for bit, also after an exception or Ctrl-C
-    (host memory for that: one copy of the variables), and the compiled functions are the same ones. On
-    a CPU, where running out of memory now and then kills the process, each try is made in a child
-    process (seconds each), on a copy of the model.
+    On a CPU this measures throughput: the system may kill a process that takes all of its memory, so
+    pass a `max_batch_size` that surely fits. On an accelerator leave some room below what was found:
+    `fit` also holds data and the batches that it prepares ahead.
 
-    Leave some room when you use what was found: `fit` holds more than a step does, such as the data
-    and the batches that are prepared ahead.
+    With another batch size, another learning rate is best. As a first guess, multiply `max_lr` by
+    `new / old` (the linear rule of Goyal et al.), or with Adam by its square root (Krizhevsky); then run
+    `lr_find` again.
 
     Example:
 
@@ -51,7 +156,7 @@ def find_batch_size(
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     >>> model.compile(keras.optimizers.SGD(), loss="mse")
     >>> result = keras_onecycle.search.find_batch_size(
-    ...     model, x, x.sum(axis=1), min_batch_size=16, in_process=True, verbose=0
+    ...     model, x, x.sum(axis=1), min_batch_size=16, verbose=0
     ... )
     >>> result.batch_sizes.tolist(), result.limited_by
     ([16, 32, 48], 'max_batch_size')
@@ -63,100 +168,74 @@ def find_batch_size(
         y: Targets, as `x`. Defaults to `None`.
         min_batch_size: Integer, at least 1: the first batch size, in samples. Defaults to `1`.
         max_batch_size: Integer, at least `min_batch_size`: the largest to try, in samples. Defaults to
-            `None`: all samples of `x`.
-        memory_limit: Integer above 0, for child processes on Linux: the bytes of memory that a process
-            may have, with Python, the backend, model and batch. It is the limit `RLIMIT_DATA`, which
-            counts what the process allocates, and not addresses that are only reserved (those are
-            gigabytes, so that `RLIMIT_AS` says little). An error that does not speak of memory is tried
-            again with up to twice as much, and is one of memory if that helps. Defaults to `None`: four
-            fifths of what the machine, or the container, has left at the moment; without a limit on
-            other systems than Linux.
+            `None`: all samples of `x`, on a CPU at most 1,024.
         tolerance: Float, at least 0: the search ends when the smallest batch that did not fit is at
             most this fraction, or one sample, above the largest that did. Defaults to `0.05`.
         steps: Integer, at least 1: steps that are timed at each size, after one that is not. Defaults
             to `3`.
-        in_process: `True` or `False`: make the tries in this process. Defaults to `None`: on an
-            accelerator, not on a CPU. `True` on a CPU is quick, and for models that cannot be saved;
-            it needs a `max_batch_size` that surely fits, since what is beyond may kill the process.
-        verbose: 0, 1, 2 or `"auto"`, as in `fit`; the bar counts tries. Defaults to `"auto"`.
+        verbose: 0, 1, 2 or `"auto"`, as in `fit`; the bar counts the sizes tried. Defaults to `"auto"`.
 
     Returns:
         A `BatchSizeResult`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If an argument is out of its range; if the model is not compiled, is distributed, or
-            a child process cannot load it; if not even the smallest batch fits.
-        RuntimeError: If training in a child process fails for another reason than memory.
+        ValueError: If an argument is out of its range, the model is not built and compiled or is
+            distributed, or not even the smallest batch fits.
+
+    References:
+
+    - [Goyal et al., 2017](https://arxiv.org/abs/1706.02677)
+    - [Krizhevsky, 2014](https://arxiv.org/abs/1404.5997)
     """
     _check_model(model)
     samples = _count_samples(x, y)
     check_int("min_batch_size", min_batch_size)
     if max_batch_size is None:
-        max_batch_size = samples
-        if min_batch_size > samples:
+        max_batch_size = min(samples, _LARGEST_ON_CPU) if backend.is_on_cpu() else samples
+        if min_batch_size > max_batch_size:
             raise ValueError(
-                f"`min_batch_size` must be at most the {samples} samples of `x`, unless `max_batch_size` "
-                f"is given. Received: min_batch_size={min_batch_size}"
+                f"`min_batch_size` must be at most {max_batch_size} unless `max_batch_size` is given. "
+                f"Received: min_batch_size={min_batch_size}, x with {samples} samples"
             )
     check_int("max_batch_size", max_batch_size, min_batch_size)
     check_float("tolerance", tolerance, 0)
     check_int("steps", steps)
-    if verbose not in (0, 1, 2, "auto"):
-        raise ValueError(f"`verbose` must be 0, 1, 2 or 'auto'. Received: verbose={verbose!r}")
-    on_cpu = all(device.startswith("cpu") for device in keras.distribution.list_devices())
-    if in_process is None:
-        in_process = not on_cpu
-    elif not check_bool("in_process", in_process) and not on_cpu:
-        raise ValueError(
-            "`in_process` must be `True` or `None` on an accelerator, whose memory this process holds. "
-            "Received: in_process=False"
-        )
-    if memory_limit is not None:
-        _check_memory_limit(memory_limit, in_process)
-    elif not in_process and sys.platform == "linux":
-        memory_limit = int(_SHARE * available_memory())
     progress = keras.utils.Progbar(
         None,
-        verbose=1 if verbose == "auto" else int(verbose),
+        verbose=1 if verbose == "auto" else verbose,
         stateful_metrics=["batch_size", "samples_per_second"],
-        unit_name="try",
+        unit_name="size",
     )
-    tries = 0
-    step_times: dict[int, float] = {}
-
-    def show(batch_size: int) -> None:
-        speed = batch_size / step_times.get(batch_size, float("nan"))
-        if verbose:
-            progress.update(tries, [("batch_size", batch_size), ("samples_per_second", speed)])
+    trial = TrialSteps(model)
+    tried: dict[int, float] = {}
 
     def fits(batch_size: int) -> bool:
-        nonlocal tries
-        tries += 1
+        tried[batch_size] = float("nan")
         try:
-            step_times[batch_size] = float(np.median(trial(batch_size)))
-        except DoesNotFitError as error:
+            batch = (_rows(data, batch_size) for data in (x, y))
+            tried[batch_size] = float(np.median(trial.time(*batch, steps)))
+        except Exception as error:
+            message = backend.out_of_memory_message(error)
+            if message is None:
+                raise
             if batch_size == min_batch_size:
                 raise ValueError(
-                    f"Not even the smallest batch fits in memory: {error}. "
-                    f"Received: min_batch_size={min_batch_size}, memory_limit={memory_limit}"
-                ) from None
-        show(batch_size)
-        return batch_size in step_times
+                    f"Not even the smallest batch fits in memory: {message}. "
+                    f"Received: min_batch_size={min_batch_size}"
+                ) from error
+        seen = [("batch_size", batch_size), ("samples_per_second", batch_size / tried[batch_size])]
+        progress.update(len(tried), seen)
+        return np.isfinite(tried[batch_size])
 
-    trials = (
-        in_this_process(model, x, y, steps)
-        if in_process
-        else in_child_processes(model, x, y, steps, memory_limit)
-    )
-    with trials as trial:
-        out_of_memory = _search(fits, min_batch_size, max_batch_size, tolerance)
-    sizes = sorted(step_times)
-    progress.target = tries
-    show(sizes[-1])
+    out_of_memory = _search(fits, min_batch_size, max_batch_size, tolerance)
+    sizes = sorted(size for size, seconds in tried.items() if np.isfinite(seconds))
+    progress.target = len(tried)
+    largest = [("batch_size", sizes[-1]), ("samples_per_second", sizes[-1] / tried[sizes[-1]])]
+    progress.update(len(tried), largest, finalize=True)
     return BatchSizeResult(
         batch_sizes=np.array(sizes),
-        step_times=np.array([step_times[size] for size in sizes]),
+        step_times=np.array([tried[size] for size in sizes]),
         out_of_memory=out_of_memory,
     )
 
@@ -178,6 +257,19 @@ def _search(fits: Callable[[int], bool], low: int, high: int, tolerance: float) 
     return failed
 
 
+def _rows(data: Any, count: int) -> Any:
+    """Returns the first `count` rows of each array, from the start again where it has fewer."""
+
+    def rows(leaf: Any) -> np.ndarray:
+        array = np.asarray(leaf[:count])
+        array = array[np.arange(count) % len(array)] if len(array) < count else array
+        # As `fit` does.
+        floating = np.issubdtype(array.dtype, np.floating)
+        return array.astype(keras.config.floatx(), copy=False) if floating else array
+
+    return None if data is None else keras.tree.map_structure(rows, data)
+
+
 def _check_model(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a `keras.Model`. Received: model={model!r}")
@@ -185,11 +277,6 @@ def _check_model(model: Any) -> None:
         raise ValueError(
             "`model` is not compiled with an optimizer. Call `model.compile(optimizer=..., loss=...)` "
             f"first. Received: model={model!r}"
-        )
-    if not model.built:
-        raise ValueError(
-            "`model` is not built. Give it a `keras.Input`, or call `model.build(input_shape)` or the "
-            f"model on a batch of data. Received: model={model!r}"
         )
     strategy = getattr(model, "distribute_strategy", None)
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
@@ -201,11 +288,9 @@ def _check_model(model: Any) -> None:
 
 
 def _count_samples(x: Any, y: Any) -> int:
-    if x is None:
-        raise ValueError("`x` must be the training data, in arrays. Received: x=None")
     lengths = set()
     for name, data in (("x", x), ("y", y)):
-        for leaf in [] if data is None else keras.tree.flatten(data):
+        for leaf in [] if name == "y" and data is None else keras.tree.flatten(data):
             if not getattr(leaf, "shape", ()):
                 raise TypeError(
                     f"`{name}` must be an array of samples, or a dict, list or tuple of arrays. Of a "
@@ -219,18 +304,3 @@ def _count_samples(x: Any, y: Any) -> int:
             f"Received: arrays of {sorted(lengths)} samples"
         )
     return lengths.pop()
-
-
-def _check_memory_limit(memory_limit: Any, in_process: bool) -> None:
-    check_int("memory_limit", memory_limit)
-    if in_process:
-        raise ValueError(
-            "`memory_limit` is for child processes on a CPU: an accelerator is tried with the memory "
-            "that it has, and so is this process with `in_process=True`. "
-            f"Received: memory_limit={memory_limit}"
-        )
-    if sys.platform != "linux":
-        raise ValueError(
-            "`memory_limit` needs Linux, whose kernel alone holds a process to it. "
-            f"Received: memory_limit={memory_limit} on {sys.platform}"
-        )

@@ -1,35 +1,33 @@
 """A cross-validated search over weight decay, dropout and whatever else a model is built from."""
 
 import inspect
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
+import numpy as np
 
 from keras_onecycle._arguments import check_int, check_learning_rate
 from keras_onecycle._extras import require
+from keras_onecycle._keras.description import describe
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_tests.learning_rate import LRFinder
 from keras_onecycle.range_tests.suggestion import SuggestionMethod
 from keras_onecycle.search._folds import Folds
-from keras_onecycle.search._study import SharedStudy
-from keras_onecycle.search._training import (
-    CrossValidation,
-    DivergedError,
-    Outcome,
-    check_parameters,
-    direction,
-)
+from keras_onecycle.search._identity import as_json
+from keras_onecycle.search._study import ERROR, SharedStudy
+from keras_onecycle.search._training import CrossValidation, Outcome, check_parameters, direction
 from keras_onecycle.search.result import SearchResult, Setting
 
 if TYPE_CHECKING:
     import optuna
 
 _VALUES = (type(None), bool, int, float, str)
+
+Found = TypeVar("Found")
 
 
 def grid_search(
@@ -44,7 +42,7 @@ def grid_search(
     validation_data: Any = None,
     monitor: str = "val_loss",
     mode: str = "auto",
-    max_lr: float | None = None,
+    max_lr: float | str | None = None,
     epochs: int = 10,
     batch_size: int | None = 32,
     seed: int = 0,
@@ -54,9 +52,8 @@ def grid_search(
     sampler: "str | optuna.samplers.BaseSampler" = "grid",
     num_trials: int | None = None,
     pruner: "optuna.pruners.BasePruner | None" = None,
-    storage: str | os.PathLike = "keras_onecycle_search.db",
+    storage: str | os.PathLike | None = None,
     study_name: str = "search",
-    heartbeat_interval: int = 30,
     grace_period: int = 120,
     verbose: str | int = "auto",
     **fit_arguments: Any,
@@ -64,9 +61,14 @@ def grid_search(
     """Trains every setting of a grid with one short cycle on each fold, and says which does best.
 
     Large learning rates regularize, so weight decay and dropout should be less with one cycle than
-    without; how much less is what this search is for. What is done is kept in a database: the same
-    call goes on after an interruption, and a search that is finished is read. Several processes,
-    on several machines, that make the same call share the work; each setting is done once.
+    without; this search finds how much less. List the default of each parameter first: a setting that is
+    better than the first one only within the spread does not replace it (see `SearchResult`).
+
+    The learning rate may be part of the grid, as `"lr_factor": [1, 1/3, 3]`, multiples of `max_lr`.
+
+    With a `storage`, what is done is kept in a database: the same call goes on after an interruption, and
+    reads a finished search. Several processes, on several machines, that make the same call share the work;
+    each setting is done once.
 
     Example:
 
@@ -83,7 +85,7 @@ def grid_search(
     ...     return model
     >>> result = keras_onecycle.search.grid_search(
     ...     build, {"weight_decay": [1e-3, 0.0], "units": [8]}, x, y,
-    ...     folds=2, epochs=1, max_lr=0.1, storage=getfixture("tmp_path") / "search.db", verbose=0,
+    ...     folds=2, epochs=1, max_lr=0.1, verbose=0,
     ... )
     >>> len(result.settings), sorted(result.best.params)
     (2, ['units', 'weight_decay'])
@@ -92,8 +94,8 @@ def grid_search(
         build: Function of the parameters that returns a compiled `keras.Model`. Global seeds are set
             before each call.
         grid: Dict of lists of values (numbers, strings, booleans, `None`) by the name of the parameter:
-            an argument of `build`, or `batch_size`, `epochs`, or an argument of `OneCycle`. With a
-            `sampler`, also Optuna's distributions.
+            an argument of `build`, or `lr_factor`, `batch_size`, `epochs`, or an argument of `OneCycle`.
+            With a `sampler`, also Optuna's distributions.
         x: Array or nested arrays; what else `fit` takes, with `validation_data`; or a function that
             returns training and validation data, each a dataset or a tuple of arrays, for the number
             of a fold.
@@ -109,8 +111,10 @@ def grid_search(
             last epoch. `"val_loss"` is without what regularizers add, which would always be
             against weight decay. Defaults to `"val_loss"`.
         mode: `"min"`, `"max"`, or `"auto"` to go by the name. Defaults to `"auto"`.
-        max_lr: Float above 0. Defaults to `None`: a range test for each setting suggests it, since the
-            best learning rate moves with weight decay.
+        max_lr: Float above 0, or `"each"` for a range test of each setting. Range tests are noisy, so
+            such a search compares learning rates as much as settings. Defaults to `None`: one range test,
+            of the first setting that can be built (with a `sampler`, of the first value or the lower end
+            of each parameter), for the whole search.
         epochs: Integer, at least 1: those of each training. Defaults to `10`.
         batch_size: Integer, at least 1, for arrays. Defaults to `32`.
         seed: Integer: of the folds, and fold `n` of each setting is trained with `seed + n`. Defaults
@@ -124,26 +128,26 @@ def grid_search(
         pruner: One of Optuna's pruners, asked after each epoch, for which each epoch is evaluated.
             Defaults to `None`.
         storage: Path of an SQLite file, or a URL such as `"postgresql://user@host/name"`. Defaults to
-            `"keras_onecycle_search.db"` in the working directory.
-        study_name: String, the name of the search in the storage. Another `build` needs another name
-            or storage: what a function does cannot be compared, so a search with its old values is
-            read. Defaults to `"search"`.
-        heartbeat_interval: Integer, at least 1: seconds between a worker's signs of life. Defaults to
-            `30`.
-        grace_period: Integer, at least 1: seconds without one after which another worker does again
-            what the first had. Defaults to `120`.
+            `None`: in memory, for this process alone.
+        study_name: String, the name of the search in the storage. A search with other arguments, other
+            arrays, another model or another `compile` needs another name. What cannot be compared is
+            taken for the same: datasets, and what functions do. Defaults to `"search"`.
+        grace_period: Integer, at least 2: seconds without a sign of life (there are four in this time)
+            after which another worker does again what the first had. Defaults to `120`.
         verbose: 0 for silence; 1, 2 or `"auto"` for a bar that counts settings. Defaults to `"auto"`.
         **fit_arguments: What else `fit` takes.
 
     Returns:
-        A `SearchResult`. A setting whose loss was no number is in it, as diverged; one whose loss is a large
-            number is as any other.
+        A `SearchResult`. A setting whose loss was no number is in it as diverged, and one whose `build` or
+            training raised an error as failed.
 
     Raises:
         ImportError: If Optuna, scikit-learn or the driver of the database is not installed.
+        RuntimeError: If every setting failed. The same call then begins anew.
         TypeError: If an argument is of the wrong type.
         ValueError: If the grid is empty, a parameter is unknown, the folds are too many or too few for
-            the data, or the storage cannot be reached or belongs to another search.
+            the data, the range test suggests no learning rate, or the storage cannot be reached or
+            belongs to another search.
 
     References:
 
@@ -155,13 +159,12 @@ def grid_search(
     check_int("epochs", epochs)
     if batch_size is not None:
         check_int("batch_size", batch_size)
-    if max_lr is not None:
+    if max_lr not in (None, "each"):
         check_learning_rate("max_lr", max_lr)
-    check_int("heartbeat_interval", heartbeat_interval)
-    check_int("grace_period", grace_period, heartbeat_interval + 1)
+    check_int("grace_period", grace_period, 2)
     _check_fit_arguments(fit_arguments)
     # What these raise for wrong arguments is what they would raise for the user.
-    OneCycle(**{"max_lr": 1.0, **(one_cycle or {})})
+    OneCycle(max_lr=1.0, **(one_cycle or {}))
     LRFinder(**{k: v for k, v in (range_test or {}).items() if k in _parameters(LRFinder)})
     if settings is None:
         num_settings = check_int("num_trials", num_trials)
@@ -181,7 +184,7 @@ def grid_search(
         stratify=stratify,
         seed=seed,
     )
-    validation = CrossValidation(
+    training = CrossValidation(
         build=build,
         folds=data,
         monitor=monitor,
@@ -194,6 +197,8 @@ def grid_search(
         suggest=suggest,
         fit_arguments=fit_arguments,
     )
+    first = settings or [{name: _first(kind) for name, kind in distributions.items()}]
+    model = _of_first_that_works(lambda params: training.model(training.plan(params), seed), first)
     identity = {
         "grid": {name: str(kind) for name, kind in distributions.items()},
         "data": data.digest(),
@@ -205,41 +210,75 @@ def grid_search(
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
-        "one_cycle": _as_text(one_cycle),
-        "range_test": _as_text(range_test),
-        "suggest": _name(suggest),
-        "sampler": _name(sampler),
+        "one_cycle": as_json(one_cycle),
+        "range_test": as_json(range_test),
+        "suggest": as_json(suggest),
+        "sampler": as_json(sampler),
         "num_trials": num_settings,
-        "pruner": _name(pruner),
+        "pruner": as_json(pruner),
+        **as_json(fit_arguments),
+        **describe(model),
     }
     study = SharedStudy(
         storage,
         study_name,
         direction=study_direction,
-        identity=json.loads(json.dumps(identity)),
+        identity=identity,
         distributions=distributions,
         settings=settings,
         num_settings=num_settings,
         sampler=_sampler(sampler),
         pruner=pruner,
-        heartbeat_interval=heartbeat_interval,
         grace_period=grace_period,
     )
+    if not study.is_done():
+        training.check_monitor(model)
+        if max_lr is None and "max_lr" not in grid:
+            training.max_lr = study.agreed("max_lr", partial(_suggested_lr, training, first))
     bar = keras.utils.Progbar(num_settings, verbose=int(bool(verbose)), unit_name="setting")
     study.work(
-        partial(_evaluate, validation, pruner is not None),
+        partial(_evaluate, training, pruner is not None),
         lambda done: bar.update(done, finalize=done == num_settings),
     )
+    trials = study.finished()
+    if all(ERROR in trial.user_attrs for trial in trials):
+        raise RuntimeError(
+            f"Every setting of the search failed; the first one with {trials[0].user_attrs[ERROR]}"
+        )
     return SearchResult(
-        [_setting(trial, list(grid)) for trial in study.finished()],
+        [_setting(trial, list(grid)) for trial in trials],
         monitor,
         study_direction,
-        partial(_train, validation),
+        partial(_train, training),
     )
+
+
+def _of_first_that_works(
+    function: Callable[[dict[str, Any]], Found], settings: list[dict[str, Any]]
+) -> Found:
+    """Returns what `function` makes of the first setting that it raises no error for."""
+    errors = []
+    for params in settings:
+        try:
+            return function(params)
+        except Exception as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _suggested_lr(training: CrossValidation, settings: list[dict[str, Any]]) -> float:
+    result = _of_first_that_works(training.range_test_of, settings)
+    try:
+        return result.suggest(training.suggest)
+    except ValueError as error:
+        raise ValueError(
+            f"The range test of the first setting suggests no learning rate: {error} Change `range_test`, "
+            "or pass a `max_lr`. Received: max_lr=None"
+        ) from error
 
 
 def _evaluate(
-    validation: CrossValidation, pruned: bool, trial: "optuna.Trial", params: dict[str, Any]
+    training: CrossValidation, pruned: bool, trial: "optuna.Trial", params: dict[str, Any]
 ) -> float:
     """Trains a setting on each fold and writes what came out into the trial."""
     optuna = require("optuna", "search")
@@ -249,46 +288,42 @@ def _evaluate(
         if trial.should_prune():
             raise optuna.TrialPruned
 
+    outcome = Outcome()
     try:
-        outcome = validation.run(params, report if pruned else None)
-    except DivergedError as error:
-        message, outcome = error.args
-        _write(trial, outcome)
-        trial.set_user_attr("failure", f"diverged: {message}")
-        # Not failed, which would be run again.
-        raise optuna.TrialPruned(message) from error
-    _write(trial, outcome)
+        training.run(params, outcome, report if pruned else None)
+    finally:
+        # As strings: not every database has a NaN in its JSON.
+        trial.set_user_attr("values", [repr(value) for value in outcome.values])
+        trial.set_user_attr("max_lr", outcome.max_lr)
+        trial.set_user_attr("failure", outcome.failure)
+    if outcome.failure:
+        raise optuna.TrialPruned(outcome.failure)
     return sum(outcome.values) / len(outcome.values)
 
 
-def _write(trial: "optuna.Trial", outcome: Outcome) -> None:
-    # As strings: not every database has a NaN in its JSON.
-    trial.set_user_attr("values", [repr(value) for value in outcome.values])
-    trial.set_user_attr("max_lr", outcome.max_lr)
-
-
 def _setting(trial: "optuna.trial.FrozenTrial", names: Sequence[str]) -> Setting:
-    failure = trial.user_attrs.get("failure")
+    told = trial.user_attrs
+    failure = told.get("failure") or (f"failed: {told[ERROR]}" if ERROR in told else None)
     if trial.state.name == "PRUNED" and failure is None:
         failure = "pruned"
     return Setting(
         params={name: trial.params[name] for name in names},
-        values=tuple(float(value) for value in trial.user_attrs.get("values", ())),
-        max_lr=trial.user_attrs.get("max_lr"),
+        values=tuple(float(value) for value in told.get("values", ())),
+        max_lr=told.get("max_lr"),
         failure=failure,
     )
 
 
 def _train(
-    validation: CrossValidation, params: dict[str, Any], max_lr: float, data: tuple[Any, ...]
+    training: CrossValidation, params: dict[str, Any], max_lr: float, data: tuple[Any, ...]
 ) -> keras.Model:
-    data = data or validation.folds.whole()
+    data = data or training.folds.whole()
     if data is None:
         raise ValueError(
             "The search had a function instead of data. Pass the data to train on: "
             "`result.refit(x, y)`. Received: no data"
         )
-    return validation.train(params, max_lr, data, validation.seed)
+    return training.train(training.plan(params), max_lr, data, training.seed)
 
 
 def _settings(grid: Any, sampler: Any) -> tuple[list[dict[str, Any]] | None, dict[str, Any]]:
@@ -305,34 +340,42 @@ def _settings(grid: Any, sampler: Any) -> tuple[list[dict[str, Any]] | None, dic
             "`sampler` must be 'grid', 'tpe' or one of Optuna's samplers. "
             f"Received: sampler={sampler!r}"
         )
-    distributions = {}
-    for name, values in grid.items():
-        if isinstance(values, optuna.distributions.BaseDistribution) and by_sampler:
-            distributions[name] = values
-            continue
-        if isinstance(values, (str, bytes)) or not isinstance(values, Sequence) or not values:
-            wanted = "a list of at least one value" + (
-                " or one of Optuna's distributions" if by_sampler else ""
-            )
-            raise ValueError(
-                f"`grid` must have {wanted} for each parameter. Received: grid={{{name!r}: {values!r}}}"
-            )
-        for value in values:
-            if not isinstance(value, _VALUES):
-                raise TypeError(
-                    "The values of `grid` must be numbers, strings, booleans or None, which a database "
-                    f"keeps; let `build` make more of them. Received: grid={{{name!r}: {values!r}}}"
-                )
-        if len(set(values)) != len(values):
-            raise ValueError(
-                f"The values of `grid` must differ. Received: grid={{{name!r}: {values!r}}}"
-            )
-        distributions[name] = optuna.distributions.CategoricalDistribution(values)
+    distributions = {
+        name: values
+        if by_sampler and isinstance(values, optuna.distributions.BaseDistribution)
+        else optuna.distributions.CategoricalDistribution(_values(name, values))
+        for name, values in grid.items()
+    }
     if by_sampler:
         return None, distributions
-    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())], (
-        distributions
-    )
+    choices = [kind.choices for kind in distributions.values()]
+    return [dict(zip(grid, values, strict=True)) for values in product(*choices)], distributions
+
+
+def _values(name: str, values: Any) -> list[Any]:
+    """Returns the values of a parameter, as a database keeps them."""
+    received = f"Received: grid={{{name!r}: {values!r}}}"
+    if isinstance(values, np.ndarray):
+        values = list(values)
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence) or not values:
+        raise ValueError(
+            "`grid` must have a list of at least one value for each parameter; with a `sampler` also one "
+            f"of Optuna's distributions. {received}"
+        )
+    plain = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if not all(isinstance(value, _VALUES) for value in plain):
+        raise TypeError(
+            "The values of `grid` must be numbers, strings, booleans or None, which a database keeps; let "
+            f"`build` make more of them. {received}"
+        )
+    if len(set(plain)) != len(plain):
+        raise ValueError(f"The values of `grid` must differ. {received}")
+    return plain
+
+
+def _first(distribution: Any) -> Any:
+    choices = getattr(distribution, "choices", None)
+    return distribution.low if choices is None else choices[0]
 
 
 def _sampler(sampler: Any) -> Any:
@@ -358,13 +401,3 @@ def _check_fit_arguments(fit_arguments: Mapping[str, Any]) -> None:
 
 def _parameters(function: Callable[..., Any]) -> set[str]:
     return set(inspect.signature(function).parameters)
-
-
-def _as_text(arguments: Mapping[str, Any] | None) -> dict[str, str]:
-    return {name: repr(value) for name, value in sorted((arguments or {}).items())}
-
-
-def _name(part: Any) -> str | None:
-    if part is None or isinstance(part, str):
-        return part
-    return getattr(part, "__name__", type(part).__name__)

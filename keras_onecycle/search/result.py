@@ -21,8 +21,8 @@ class Setting:
         params: Dict, the parameters.
         values: Tuple of floats, the monitored value of each fold that was trained.
         max_lr: Float, the highest learning rate of its cycles, or `None` if none was found.
-        failure: String, `"diverged: ..."` or `"pruned"`, or `None` for a setting that was trained to
-            the end on each fold.
+        failure: String, `"diverged: ..."`, `"failed: ..."` with the error of `build` or training, or
+            `"pruned"`; `None` for a setting that was trained to the end on each fold.
     """
 
     params: dict[str, Any]
@@ -51,20 +51,28 @@ class SearchResult:
 
     >>> from keras_onecycle.search import SearchResult, Setting
     >>> result = SearchResult(
-    ...     [Setting({"dropout": 0.0}, (0.9, 0.8), 0.1), Setting({"dropout": 0.2}, (1.0, 0.9), 0.3)],
+    ...     [
+    ...         Setting({"dropout": 0.0}, (0.95, 0.85), 0.1),
+    ...         Setting({"dropout": 0.2}, (0.94, 0.88), 0.1),
+    ...         Setting({"dropout": 0.5}, (0.8, 0.7), 0.1),
+    ...     ],
     ...     monitor="val_accuracy",
     ...     direction="maximize",
     ... )
     >>> result.best.params
-    {'dropout': 0.2}
+    {'dropout': 0.0}
     >>> print(result.table())
-    | dropout | max_lr | val_accuracy | spread | folds |
-    | --- | --- | --- | --- | --- |
-    | 0.2 | 0.3 | 0.95 | 0.07071 | 2 |
-    | 0 | 0.1 | 0.85 | 0.07071 | 2 |
+    | dropout | max_lr | val_accuracy | spread | folds | verdict |
+    | --- | --- | --- | --- | --- | --- |
+    | 0.2 | 0.1 | 0.91 | 0.04243 | 2 | tie |
+    | 0 | 0.1 | 0.9 | 0.07071 | 2 | best |
+    | 0.5 | 0.1 | 0.75 | 0.07071 | 2 |  |
+
+    A setting is tied with the one of the best mean if the two differ, fold by fold, by no more on average
+    than the standard deviation of that difference. A tie goes to the default, which is the first setting.
 
     Args:
-        settings: List of `Setting`, in the order of the grid.
+        settings: List of `Setting`, in the order of the grid: the first is the default.
         monitor: String, what the values are.
         direction: `"minimize"` or `"maximize"`.
     """
@@ -76,31 +84,43 @@ class SearchResult:
 
     @property
     def best(self) -> Setting:
-        """The setting with the best mean; of equal ones the first."""
-        ranked = self._ranked()
-        if ranked[0].failure:
+        """The first setting if it is among `ties`, else the one with the best mean."""
+        ties = self.ties
+        return self.settings[0] if self.settings[0] in ties else ties[0]
+
+    @property
+    def ties(self) -> list[Setting]:
+        """The settings within the spread of the best mean, the one of the best mean first."""
+        ranked = [setting for setting in self._ranked() if not setting.failure]
+        if not ranked:
             raise ValueError(
                 "No setting trained to the end on every fold, so none is best. Lower `max_lr`, or look "
                 f"at what the table says. Received: {[s.failure for s in self.settings]}"
             )
-        return ranked[0]
+        return [setting for setting in ranked if _is_tie(setting.values, ranked[0].values)]
 
     def table(self) -> str:
-        """Returns the settings as a table in Markdown, the best first.
+        """Returns the settings as a table in Markdown, in the order of their means.
 
-        The spread is the standard deviation over the folds.
+        The spread is the standard deviation over the folds. The verdict is "best" or "tie".
         """
         names = list(self.settings[0].params)
         # A grid may be over `max_lr` itself.
         rates = [] if "max_lr" in names else ["max_lr"]
-        header = [*names, *rates, self.monitor, "spread", "folds"]
+        header = [*names, *rates, self.monitor, "spread", "folds", "verdict"]
         rows = [header, ["---"] * len(header)]
+        failed = all(setting.failure for setting in self.settings)
+        best, ties = (None, []) if failed else (self.best, self.ties)
         for setting in self._ranked():
-            result = setting.failure or f"{setting.mean:.4g}"
+            failure = setting.failure and setting.failure.splitlines()[0].replace("|", "/")
+            result = failure or f"{setting.mean:.4g}"
+            verdict = "best" if setting is best else "tie" if setting in ties else ""
             rate = "" if setting.max_lr is None else f"{setting.max_lr:.3g}"
             spread = "" if np.isnan(setting.std) else f"{setting.std:.4g}"
             values = [_text(value) for value in setting.params.values()]
-            rows.append([*values, *([rate] * len(rates)), result, spread, len(setting.values)])
+            rows.append(
+                [*values, *([rate] * len(rates)), result, spread, len(setting.values), verdict]
+            )
         return "\n".join(f"| {' | '.join(str(cell) for cell in row)} |" for row in rows)
 
     def plot(self, parameters: Sequence[str] | None = None, ax: "Axes | None" = None) -> "Axes":
@@ -176,6 +196,12 @@ class SearchResult:
         return sorted(
             self.settings, key=lambda s: (s.failure is not None, 0 if s.failure else sign * s.mean)
         )
+
+
+def _is_tie(values: Sequence[float], best: Sequence[float]) -> bool:
+    difference = np.subtract(values, best)
+    spread = np.std(difference, ddof=1) if len(difference) > 1 else 0.0
+    return bool(abs(np.mean(difference)) <= spread)
 
 
 def _text(value: Any) -> str:
