@@ -12,6 +12,26 @@ _LABELS = {"learning_rate": "learning rate"}
 _COLORS = {"learning_rate": "tab:blue", "momentum": "tab:orange"}
 
 
+def _panels(
+    axes: "Sequence[Axes] | None",
+    wanted: Sequence[str] = ("",),
+    size: tuple[float, float] = (6.5, 4),
+) -> "list[Axes]":
+    """Returns Axes for the panels: the user's, or those of a new figure, side by side."""
+    if axes is None:
+        import matplotlib.pyplot as plt
+
+        _, new = plt.subplots(1, len(wanted), figsize=size, squeeze=False, layout="constrained")
+        return list(new[0])
+    given = list(np.ravel(np.asarray(axes, dtype=object)))
+    if len(given) < len(wanted):
+        raise ValueError(
+            f"`axes` must hold {len(wanted)} Axes, one for each of {', '.join(wanted)}. "
+            f"Received: axes of length {len(given)}"
+        )
+    return given[: len(wanted)]
+
+
 def plot_steps(
     values: Mapping[str, np.ndarray],
     axes: "Sequence[Axes] | None" = None,
@@ -19,26 +39,13 @@ def plot_steps(
     first_step: int = 0,
 ) -> "Sequence[Axes]":
     """Draws each hyperparameter against the step, a panel each, into `axes` or a new figure."""
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        width = 5.0 * len(values)
-        _, grid = plt.subplots(
-            1, len(values), figsize=(width, 3.5), squeeze=False, layout="constrained"
-        )
-        axes = list(grid[0])
-    panels = list(np.ravel(np.asarray(axes, dtype=object)))
-    if len(panels) < len(values):
-        raise ValueError(
-            f"`axes` must hold {len(values)} Axes, one for each of {', '.join(values)}. "
-            f"Received: axes of length {len(panels)}"
-        )
-    for ax, (name, series) in zip(panels, values.items(), strict=False):
+    axes = _panels(axes, list(values), (5.0 * len(values), 3.5))
+    for ax, (name, series) in zip(axes, values.items(), strict=True):
         ax.plot(first_step + np.arange(len(series)), series, color=_COLORS.get(name))
         ax.set_xlabel("step (optimizer updates)")
         ax.set_ylabel(_LABELS.get(name, name))
         ax.grid(alpha=0.3)
-    return panels[: len(values)]
+    return axes
 
 
 def plot_batch_sizes(
@@ -51,15 +58,9 @@ def plot_batch_sizes(
     axes: "Sequence[Axes] | None" = None,
 ) -> "Sequence[Axes]":
     """Draws throughput and step time against batch size, a panel each, into `axes` or a new figure."""
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        _, axes = plt.subplots(1, 2, figsize=(10, 3.5), layout="constrained")
-    axes = list(np.ravel(np.asarray(axes, dtype=object)))
-    if len(axes) < 2:
-        raise ValueError(f"`axes` must hold two Axes. Received: axes of length {len(axes)}")
     panels = {"throughput (samples/s)": throughputs, "time of a step (s)": step_times}
-    for ax, (label, values) in zip(axes, panels.items(), strict=False):
+    axes = _panels(axes, list(panels), (10, 3.5))
+    for ax, (label, values) in zip(axes, panels.items(), strict=True):
         ax.plot(batch_sizes, values, "o-", color="tab:blue")
         ax.axvline(suggestion, color="tab:green", linestyle="--", label=f"suggested: {suggestion}")
         if out_of_memory is not None:
@@ -70,7 +71,7 @@ def plot_batch_sizes(
         ax.set_ylabel(label)
         ax.grid(alpha=0.3)
         ax.legend()
-    return axes[:2]
+    return axes
 
 
 def plot_range_test(
@@ -89,10 +90,7 @@ def plot_range_test(
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draws loss against what was tested, with the suggestion marked, into `ax` or a new figure."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    ax = ax or _panels(None)[0]
     shown = slice(skip_start, len(tested) - skip_end)
     x = tested[shown]
     ax.plot(x, loss[shown], color="tab:blue", alpha=0.3, label="loss of each update")
@@ -128,10 +126,7 @@ def plot_curves(
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draws losses against the learning rate, and dots in the color of their curve."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    ax = ax or _panels(None)[0]
     for label, (lr, loss) in curves.items():
         (line,) = ax.plot(lr, loss, label=label)
         ax.plot(*points[label], "o", color=line.get_color(), markersize=3)
@@ -161,10 +156,7 @@ def plot_settings(
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draws a value against the levels of one parameter, with its spread as bars."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
+    ax = ax or _panels(None, size=(5, 3.5))[0]
     x = np.arange(len(labels))
     ax.errorbar(x, means, np.nan_to_num(spreads), fmt="o-", capsize=3)
     ax.set_xticks(x, labels)
@@ -184,11 +176,8 @@ def plot_heat_map(
     ax: "Axes | None" = None,
 ) -> "Axes":
     """Draws a value over two parameters, the better the brighter; without a value, a cell is empty."""
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        size = (1.6 + 0.9 * len(labels[1]), 1.2 + 0.6 * len(labels[0]))
-        _, ax = plt.subplots(figsize=np.maximum(size, 3.5), layout="constrained")
+    width, height = (1.6 + 0.9 * len(labels[1]), 1.2 + 0.6 * len(labels[0]))
+    ax = ax or _panels(None, size=(max(width, 3.5), max(height, 3.5)))[0]
     image = ax.imshow(
         means, cmap="viridis_r" if lower_is_better else "viridis", aspect="auto", origin="lower"
     )

@@ -106,12 +106,7 @@ def cifar100(
     batch_size: int,
     data_dir: str | os.PathLike | None = None,
     seed: int | None = None,
-    *,
-    num_train: int | None = None,
-    padding: str = "zero",
-    augment: bool = True,
-    drop_remainder: bool = True,
-    download: bool = False,
+    **options: Any,
 ) -> tuple["tf.data.Dataset", "tf.data.Dataset"]:
     """Makes `tf.data` pipelines of CIFAR-100, with its 100 fine labels, as `cifar10` does.
 
@@ -124,44 +119,16 @@ def cifar100(
     model.fit(train, validation_data=test, epochs=30, callbacks=[OneCycle(max_lr=0.1)])
     ```
 
-    >>> import tempfile
-    >>> x, y = np.zeros((100, 32, 32, 3), "uint8"), np.arange(100)
-    >>> folder = tempfile.TemporaryDirectory()
-    >>> np.savez(f"{folder.name}/cifar100.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    >>> train, test = keras_onecycle.data.cifar100(32, folder.name)
-    >>> len(train), len(test)
-    (3, 4)
-
     Args:
-        batch_size: As in `cifar10`.
-        data_dir: As in `cifar10`.
-        seed: As in `cifar10`.
-        num_train: As in `cifar10`.
-        padding: As in `cifar10`.
-        augment: As in `cifar10`.
-        drop_remainder: As in `cifar10`.
-        download: As in `cifar10`.
+        batch_size: Integer, at least 1: images in a batch.
+        data_dir: Path of a folder, as in `cifar10`. Defaults to `None`.
+        seed: Integer, at least 0, as in `cifar10`. Defaults to `None`.
+        **options: The other arguments of `cifar10`.
 
     Returns:
-        `(train, test)`, as `cifar10`.
-
-    Raises:
-        TypeError: If an argument is of the wrong type.
-        ValueError: If an argument is out of its range, or a file is torn or holds something else.
-        FileNotFoundError: If the data is not in the folder.
-        ImportError: If TensorFlow is not installed.
+        `(train, test)`, and errors, as `cifar10`.
     """
-    return _cifar(
-        "cifar100",
-        batch_size,
-        data_dir,
-        seed,
-        num_train=num_train,
-        padding=padding,
-        augment=augment,
-        drop_remainder=drop_remainder,
-        download=download,
-    )
+    return _cifar("cifar100", batch_size, data_dir, seed, **options)
 
 
 def _cifar(
@@ -170,11 +137,11 @@ def _cifar(
     data_dir: str | os.PathLike | None,
     seed: int | None,
     *,
-    num_train: int | None,
-    padding: str,
-    augment: bool,
-    drop_remainder: bool,
-    download: bool,
+    num_train: int | None = None,
+    padding: str = "zero",
+    augment: bool = True,
+    drop_remainder: bool = True,
+    download: bool = False,
 ) -> tuple["tf.data.Dataset", "tf.data.Dataset"]:
     check_int("batch_size", batch_size)
     check_arguments(name, data_dir, num_train, download)
