@@ -20,6 +20,7 @@ from keras_onecycle import OneCycle
 from keras_onecycle._keras import backend
 from keras_onecycle.search import BatchSizeResult, find_batch_size
 
+
 def assert_same_state(model: keras.Model, before: list[np.ndarray]) -> None:
     for got, kept in zip(batch_size_model.state(model), before, strict=True):
         np.testing.assert_array_equal(got, kept)
