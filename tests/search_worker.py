@@ -49,9 +49,8 @@ def search(storage: str, log: Path, kill: int = 0) -> SearchResult:
                 keras.layers.Dense(1),
             ]
         )
-        # On TensorFlow it is quicker to compile without XLA.
-        jit_compile = keras.backend.backend() == "jax"
-        model.compile(keras.optimizers.SGD(momentum=0.9), "mse", jit_compile=jit_compile)
+        # A few small batches are quicker than compiling.
+        model.compile(keras.optimizers.SGD(momentum=0.9), "mse", run_eagerly=True)
         return model
 
     return grid_search(
@@ -64,7 +63,6 @@ def search(storage: str, log: Path, kill: int = 0) -> SearchResult:
         epochs=1,
         batch_size=8,
         storage=storage,
-        heartbeat_interval=1,
         grace_period=4,
         verbose=0,
         callbacks=callbacks,

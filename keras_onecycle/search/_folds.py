@@ -104,7 +104,7 @@ class Folds:
             )
         if stratify is None:
             stratify = classes is not None
-        if not stratify:
+        if not stratify or classes is None:
             splitter = selection.KFold(self.number, shuffle=True, random_state=seed)
             return list(splitter.split(np.zeros(samples)))
         rarest = np.unique(classes, return_counts=True)[1].min()

@@ -39,9 +39,9 @@ def as_json(value: Any) -> Any:
     if hasattr(value, "__qualname__"):
         return value.__qualname__
     try:
-        names = inspect.signature(type(value)).parameters
+        names = set(inspect.signature(type(value)).parameters)
     except ValueError:
-        names = {}
+        names = set()
     kept = {n: v for n, v in getattr(value, "__dict__", {}).items() if n in names}
     simple = {n: v for n, v in kept.items() if isinstance(v, (bool, int, float, str))}
     return {"class": type(value).__qualname__, **simple}

@@ -106,6 +106,7 @@ class SharedStudy:
         self._settings = None if settings is None else dict(enumerate(settings))
         self._num_settings = num_settings
         self._grace_period = grace_period
+        self._identity = dict(identity)
         database = None if storage is None else self._connect(url_of(storage))
         with _quiet(self._optuna):
             self._study = self._optuna.create_study(
@@ -120,7 +121,7 @@ class SharedStudy:
         errors = [ERROR in trial.user_attrs for trial in self._done().values()]
         if is_anew := len(errors) >= num_settings and all(errors):
             self._study.set_user_attr(_FIRST, num_trials)
-        self._check_identity(dict(identity), storage, is_anew or not num_trials)
+        self._check_identity(storage, is_anew or not num_trials)
 
     def _connect(self, url: str) -> Any:
         sqlalchemy = require("sqlalchemy", "search")
@@ -161,8 +162,8 @@ class SharedStudy:
                 time.sleep(_PAUSE)
         raise AssertionError
 
-    def _check_identity(self, identity: dict[str, Any], storage: Any, is_new: bool) -> None:
-        study = self._study
+    def _check_identity(self, storage: Any, is_new: bool) -> None:
+        study, identity = self._study, self._identity
         kept = study.user_attrs.get(_IDENTITY)
         if is_new and kept != identity:
             study.set_user_attr(_IDENTITY, identity)
@@ -183,12 +184,17 @@ class SharedStudy:
 
     def agreed(self, name: str, find: Callable[[], float]) -> float:
         """Returns a number that the first worker found, for all of them."""
-        name = f"{name} since trial {self._study.user_attrs.get(_FIRST, 0)}"
-        if name not in self._study.user_attrs:
+
+        def kept() -> list[float]:
+            identity, number = self._study.user_attrs.get(name, (None, None))
+            return [number] if identity == self._identity else []
+
+        if not kept():
             number = find()
-            if name not in self._study.user_attrs:
-                self._study.set_user_attr(name, number)
-        return self._study.user_attrs[name]
+            # Unless another worker was quicker.
+            if not kept():
+                self._study.set_user_attr(name, [self._identity, number])
+        return kept()[0]
 
     def work(self, evaluate: Evaluate, progress: Callable[[int], None]) -> None:
         """Does settings until all are done, by this worker or others.
@@ -267,8 +273,8 @@ class SharedStudy:
                 self._study.optimize(
                     objective, n_trials=1, catch=(_SurplusError,), gc_after_trial=True
                 )
-        except (ValueError, self._optuna.exceptions.UpdateFinishedTrialError):
-            # Optuna cannot write to a trial that was failed meanwhile.
+        except (ValueError, AssertionError, self._optuna.exceptions.UpdateFinishedTrialError):
+            # What Optuna raises, here and there, for a trial that was failed meanwhile.
             warnings.warn(
                 f"This worker gave no sign of life for {self._grace_period} seconds, and its trial was "
                 "given to another. What it has done is not counted.",

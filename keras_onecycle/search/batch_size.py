@@ -1,5 +1,7 @@
 """The largest batch that fits in memory, and the throughput of each batch size."""
 
+import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -213,8 +215,8 @@ def find_batch_size(
     def fits(batch_size: int) -> bool:
         tried[batch_size] = float("nan")
         try:
-            batch = (_rows(data, batch_size) for data in (x, y))
-            tried[batch_size] = float(np.median(trial.time(*batch, steps)))
+            times = trial.time(_rows(x, batch_size), _rows(y, batch_size), steps)
+            tried[batch_size] = statistics.median(times)
         except Exception as error:
             message = backend.out_of_memory_message(error)
             if message is None:
@@ -226,10 +228,10 @@ def find_batch_size(
                 ) from error
         seen = [("batch_size", batch_size), ("samples_per_second", batch_size / tried[batch_size])]
         progress.update(len(tried), seen)
-        return np.isfinite(tried[batch_size])
+        return not math.isnan(tried[batch_size])
 
     out_of_memory = _search(fits, min_batch_size, max_batch_size, tolerance)
-    sizes = sorted(size for size, seconds in tried.items() if np.isfinite(seconds))
+    sizes = sorted(size for size, seconds in tried.items() if not math.isnan(seconds))
     progress.target = len(tried)
     largest = [("batch_size", sizes[-1]), ("samples_per_second", sizes[-1] / tried[sizes[-1]])]
     progress.update(len(tried), largest, finalize=True)

@@ -317,13 +317,13 @@ def _setting(trial: "optuna.trial.FrozenTrial", names: Sequence[str]) -> Setting
 def _train(
     training: CrossValidation, params: dict[str, Any], max_lr: float, data: tuple[Any, ...]
 ) -> keras.Model:
-    data = data or training.folds.whole()
-    if data is None:
+    whole = data or training.folds.whole()
+    if whole is None:
         raise ValueError(
             "The search had a function instead of data. Pass the data to train on: "
             "`result.refit(x, y)`. Received: no data"
         )
-    return training.train(training.plan(params), max_lr, data, training.seed)
+    return training.train(training.plan(params), max_lr, whole, training.seed)
 
 
 def _settings(grid: Any, sampler: Any) -> tuple[list[dict[str, Any]] | None, dict[str, Any]]:

@@ -119,9 +119,9 @@ class SearchResult:
             spread = "" if np.isnan(setting.std) else f"{setting.std:.4g}"
             values = [_text(value) for value in setting.params.values()]
             rows.append(
-                [*values, *([rate] * len(rates)), result, spread, len(setting.values), verdict]
+                [*values, *([rate] * len(rates)), result, spread, str(len(setting.values)), verdict]
             )
-        return "\n".join(f"| {' | '.join(str(cell) for cell in row)} |" for row in rows)
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def plot(self, parameters: Sequence[str] | None = None, ax: "Axes | None" = None) -> "Axes":
         """Draws the means: a curve over one parameter, a heat map over two.

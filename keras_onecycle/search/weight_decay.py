@@ -5,7 +5,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -173,7 +173,7 @@ class WeightDecayResult:
         _result_file.write(path, "WeightDecayResult", {"results": tests})
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Self:
+    def load(cls, path: str | os.PathLike) -> "WeightDecayResult":
         """Reads what `save` wrote.
 
         Args:
@@ -187,7 +187,7 @@ class WeightDecayResult:
             ValueError: If the file is torn, or holds something else; if it is a directory.
         """
 
-        def make(content: dict[str, Any]) -> Self:
+        def make(content: dict[str, Any]) -> "WeightDecayResult":
             tests = content["results"]
             return cls(
                 {t["weight_decay"]: RangeTestResult.from_dict(t["range_test"]) for t in tests}
