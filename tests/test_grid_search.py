@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from keras_onecycle import OneCycle, lr_find
+from keras_onecycle._keras.description import describe
 from keras_onecycle.search import SearchResult, Setting, grid_search
 from keras_onecycle.search._folds import Folds
 from keras_onecycle.search._study import SharedStudy
@@ -87,7 +88,7 @@ def test_values_are_those_of_trainings_by_hand(
     monkeypatch.chdir(tmp_path)
     x, y = data()
     compiled = partial(build, run_eagerly=False)
-    result = search(compiled, epochs=2, seed=5)
+    result = search(compiled, {"weight_decay": [0.1], "units": [3]}, epochs=2, seed=5)
     splits = StratifiedKFold(2, shuffle=True, random_state=5).split(x, y)
     wanted = []
     for fold, (train, held_out) in enumerate(splits):
@@ -116,7 +117,7 @@ def by_hand(x: np.ndarray, y: np.ndarray, seed: int, **params: Any) -> keras.Mod
 
 def test_one_range_test_for_a_search_or_one_for_each_setting() -> None:
     x, y = data()
-    range_test = {"num_steps": 30, "max_lr": 20.0}
+    range_test = {"num_steps": 16, "max_lr": 20.0}
     common = {"range_test": range_test, "suggest": "minimum", "validation_data": (x, y)}
     keras.utils.set_random_seed(0)
     wanted = lr_find(build(units=3), x, y, batch_size=8, verbose=0, **range_test)
@@ -586,6 +587,30 @@ def test_storage_of_another_search(tmp_path: Path) -> None:
         connection.execute("CREATE TABLE version_info (a, b)")
     with pytest.raises(ValueError, match="no database of Optuna's"):
         search(storage=other)
+
+
+@pytest.mark.any_backend
+def test_what_a_model_is_does_not_depend_on_the_names_that_keras_counts_up() -> None:
+    class Subclass(keras.Model):
+        def __init__(self, units: int) -> None:
+            super().__init__()
+            self.dense = keras.layers.Dense(units)
+
+    def make(units: int = 2, skip: bool = False, policy: str = "float32") -> list[dict]:
+        inputs = keras.Input((4,))
+        first = keras.layers.Dense(4, dtype=policy)(inputs)
+        second = keras.layers.Dense(4)(first)
+        outputs = keras.layers.Add()([first if skip else second, second])
+        models = [keras.Model(inputs, outputs), Subclass(units)]
+        for model in models:
+            model.compile("sgd", "mse")
+        return [describe(model) for model in models]
+
+    functional, subclass = make()
+    assert make() == [functional, subclass]
+    assert make(skip=True)[0]["model"] != functional["model"]
+    assert make(policy="bfloat16")[0]["model"] != functional["model"]
+    assert make(units=3)[1]["model"] != subclass["model"]
 
 
 @pytest.mark.any_backend

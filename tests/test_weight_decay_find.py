@@ -66,7 +66,7 @@ def losses(
     optimizer = keras.optimizers.SGD(
         0.01,
         momentum=0.9,
-        gradient_accumulation_steps=accumulation if accumulation > 1 else None,
+        gradient_accumulation_steps=accumulation,
     )
     optimizer.build(model.trainable_variables)
     seen = []
@@ -83,20 +83,17 @@ def losses(
     return np.array(seen).reshape(-1, accumulation).mean(axis=1), model
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_curves_are_of_the_loss_without_the_penalty(accumulation: int) -> None:
+def test_curves_are_of_the_loss_without_the_penalty() -> None:
+    accumulation = 2
     x, y = reference.data(64)
     x, y, val_x, val_y = x[:48], y[:48], x[48:], y[48:]
     models: list[keras.Model] = []
 
     def keep(weight_decay: float) -> keras.Model:
-        steps = accumulation if accumulation > 1 else None
-        models.append(
-            build(
-                weight_decay,
-                lambda: keras.optimizers.SGD(0.01, momentum=0.9, gradient_accumulation_steps=steps),
-            )
+        optimizer = keras.optimizers.SGD(
+            0.01, momentum=0.9, gradient_accumulation_steps=accumulation
         )
+        models.append(build(weight_decay, lambda: optimizer))
         return models[-1]
 
     num_steps = 6 // accumulation
@@ -132,17 +129,21 @@ def test_curves_are_of_the_loss_without_the_penalty(accumulation: int) -> None:
             np.testing.assert_array_equal(got, kept)
 
 
-def test_curves_differ_by_weight_decay_alone() -> None:
+def test_curves_differ_by_weight_decay_alone(capsys: pytest.CaptureFixture) -> None:
     x, y = reference.data(64)
     arguments = {"batch_size": 8, "num_steps": 12, "verbose": 0}
     # `fit` shuffles; a build that makes no use of the weight decay shows that it does so alike.
-    same = weight_decay_find(lambda weight_decay: build(0.01), x, y, **arguments)
+    decays = [1e-3, 0.0]
+    same = weight_decay_find(
+        lambda weight_decay: build(0.01), x, y, weight_decays=decays, **arguments
+    )
     curves = [result.loss for result in same.results.values()]
-    assert list(same.results) == [1e-3, 1e-4, 1e-5, 0.0]
+    assert list(same.results) == decays
     for curve in curves[1:]:
         np.testing.assert_array_equal(curve, curves[0])
     with pytest.raises(ValueError, match=r"makes no use of `weight_decay`.*Received"):
         same.suggest()
+    assert capsys.readouterr().out == ""
 
 
 def test_weight_decay_apart_from_the_gradient() -> None:
@@ -183,8 +184,6 @@ def test_each_test_has_a_bar_and_a_name(capsys: pytest.CaptureFixture) -> None:
     out = capsys.readouterr().out
     assert out.index("Weight decay 0.1\n") < out.index("Weight decay 0\n")
     assert out.count("4/4") == 2
-    weight_decay_find(build, x, y, verbose=0, **arguments)
-    assert capsys.readouterr().out == ""
 
 
 # Bad input
@@ -241,6 +240,8 @@ def test_a_build_or_data_that_cannot_be_is_named() -> None:
 
 
 def test_it_takes_what_lr_find_takes() -> None:
+    default = inspect.signature(weight_decay_find).parameters["weight_decays"].default
+    assert default == (1e-3, 1e-4, 1e-5, 0.0)
     taken = set(inspect.signature(lr_find).parameters)
     of_finder = set(inspect.signature(LRFinderWithoutPenalty).parameters)
     assert taken - of_finder == {"model", "x", "y", "verbose", "callbacks", "fit_arguments"}

@@ -23,12 +23,17 @@ def describe(model: keras.Model) -> dict[str, str]:
         Dict of strings: `"model"` and `"compile"`.
     """
     variables = [(list(v.shape), str(v.dtype), v.trainable) for v in model.variables]
-    config = _known(model.get_config)
+    # The configuration of a subclass may say nothing of its layers.
+    parts = [_named(part, _known(part.get_config)) for part in (model, *model.layers)]
     compiled = _known(model.get_compile_config) or _known(model.optimizer.get_config)
     return {
-        "model": _digest({"class_name": type(model).__name__, "config": config}, variables),
-        "compile": _digest({"class_name": type(model.optimizer).__name__, "config": compiled}),
+        "model": _digest(parts, variables),
+        "compile": _digest(_named(model.optimizer, compiled)),
     }
+
+
+def _named(part: Any, config: Any) -> dict[str, Any]:
+    return {"class_name": type(part).__name__, "config": config}
 
 
 def _known(get_config: Callable[[], Any]) -> Any:
