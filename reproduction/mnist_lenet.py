@@ -197,7 +197,8 @@ def train(run: Run, parts: Any, verbose: int = 0) -> dict[str, Any]:
     backend = keras.backend.backend()
     return {
         "run": asdict(run),
-        "loss": [float(f"{loss:.5g}") for loss in history["loss"]],
+        # JSON has no NaN: a training that diverged has a null.
+        "loss": [float(f"{v:.5g}") if np.isfinite(v) else None for v in history["loss"]],
         "test_accuracy": [round(value, 4) for value in history["val_accuracy"]],
         "seconds": round(time.perf_counter() - start),
         "environment": f"{backend} {__import__(backend).__version__}, Keras {keras.__version__}, "

@@ -55,11 +55,9 @@ class RangeTest(Callback):
     ) -> None:
         super().__init__()
         self.num_steps = check_int("num_steps", num_steps, 2, MAX_STEPS)
-        self.stop_factor = (
-            None
-            if stop_factor is None
-            else check_float("stop_factor", stop_factor, 1, open_low=True)
-        )
+        if stop_factor is not None:
+            stop_factor = check_float("stop_factor", stop_factor, 1, open_low=True)
+        self.stop_factor = stop_factor
         self.smoothing = check_float("smoothing", smoothing, 0, 1, open_high=True)
         _check_validation_data(validation_data)
         for name, value in (
@@ -153,7 +151,8 @@ class RangeTest(Callback):
         callbacks = self._scheduled.callbacks_of_fit()
         if callbacks is not None:
             # Last of all: others set weights when training ends, as `EarlyStopping` does.
-            callbacks.callbacks.append(_Restore(self))
+            restore = keras.callbacks.LambdaCallback(on_train_end=lambda logs: self.restore())
+            callbacks.callbacks.append(restore)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch_has_data = False
@@ -249,20 +248,15 @@ class RangeTest(Callback):
         last = self._step >= self.num_steps
         if self.validation_data is not None and (self._step % self.validation_freq == 0 or last):
             self._evaluations.append((step, self._evaluate()))
-        if len(curve.loss) == 1:
-            self._check_follows()
+        if len(curve.loss) == 1 and (unused := self._scheduled.unused()):
+            raise ValueError(
+                f"`{type(self._scheduled.optimizer).__name__}` does not compute with `{unused[0]}`, so a range "
+                "test of it shows nothing."
+            )
         if reason is not None and 10 * step < self.num_steps:
             self._warn_end(f"at {self.moved}={self._values[self.moved][step]:.3g}: {reason}")
         if reason is not None or last:
             self._end()
-
-    def _check_follows(self) -> None:
-        unused = self._scheduled.unused()
-        if unused or not self._scheduled.traced:
-            raise ValueError(
-                f"`{type(self._scheduled.optimizer).__name__}` does not compute with "
-                f"{', '.join(f'`{name}`' for name in unused)}, so a range test of it shows nothing."
-            )
 
     def _warn_end(self, reason: str) -> None:
         warnings.warn(
@@ -312,17 +306,6 @@ class _Progress(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._verbose:
             self._bar.update(self._shown, finalize=True)
-
-
-class _Restore(keras.callbacks.Callback):
-    """Ends the test of a `RangeTest`, after all other callbacks."""
-
-    def __init__(self, test: RangeTest) -> None:
-        super().__init__()
-        self._test = test
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._test.restore()
 
 
 def run_range_test(
@@ -403,20 +386,14 @@ def _check_logs(logs: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _check_validation_data(data: Any) -> None:
-    received = f"Received: validation_data={data!r}"
     if hasattr(data, "__next__"):
         raise ValueError(
-            "`validation_data` is gone over several times, which a generator or iterator cannot be. "
-            f"Pass arrays, a dataset or a `keras.utils.PyDataset`. {received}"
-        )
-    if isinstance(data, (tuple, list)) and not 1 <= len(data) <= 3:
-        raise ValueError(
-            "`validation_data` must be `x`, `(x, y)` or `(x, y, sample_weight)`. "
-            f"{received}, of length {len(data)}"
+            "`validation_data` is gone over several times, which a generator or iterator cannot be. Pass "
+            f"arrays, a dataset or a `keras.utils.PyDataset`. Received: validation_data={data!r}"
         )
     is_data = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
     if data is not None and (isinstance(data, (str, bytes)) or not is_data):
         raise TypeError(
             "`validation_data` must be arrays, a dataset, or a tuple of them. "
-            f"{received} of type {type(data).__name__}"
+            f"Received: validation_data={data!r} of type {type(data).__name__}"
         )
