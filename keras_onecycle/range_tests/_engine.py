@@ -250,8 +250,8 @@ class RangeTest(Callback):
             self._evaluations.append((step, self._evaluate()))
         if len(curve.loss) == 1 and (unused := self._scheduled.unused()):
             raise ValueError(
-                f"`{type(self._scheduled.optimizer).__name__}` does not compute with `{unused[0]}`, so a range "
-                "test of it shows nothing."
+                f"`{type(self._scheduled.optimizer).__name__}` does not compute with `{unused[0]}`: a "
+                "range test of it shows nothing."
             )
         if reason is not None and 10 * step < self.num_steps:
             self._warn_end(f"at {self.moved}={self._values[self.moved][step]:.3g}: {reason}")
