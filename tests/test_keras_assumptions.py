@@ -1,6 +1,8 @@
 """What the package takes for granted of Keras: each test fails the day Keras changes it."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -219,3 +221,47 @@ def test_tensorboard_has_learning_rate_and_momentum(tmp_path: Path) -> None:
         for value in event.summary.value
     }
     assert {"epoch_learning_rate", "epoch_momentum"} <= tags
+
+
+def test_a_backups_epoch_is_an_attribute_of_the_model(tmp_path: Path) -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+            raise KeyboardInterrupt
+
+    assert compiled()._initial_epoch in (None, 0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(), keras.callbacks.BackupAndRestore(tmp_path), Stop())
+    model = compiled()
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    backup.set_model(model)
+    backup.on_train_begin()
+    assert model._initial_epoch == 1
+
+
+def test_fit_calls_callbacks_from_a_list_that_takes_another_at_its_end() -> None:
+    ends: list[str] = []
+
+    class Append(keras.callbacks.Callback):
+        def on_train_begin(self, logs: dict | None = None) -> None:
+            frame: Any = sys._getframe()
+            while not isinstance(frame.f_locals["self"], keras.callbacks.CallbackList):
+                frame = frame.f_back
+            callbacks = frame.f_locals["self"]
+            # The frame of `fit`, which holds it.
+            assert any(value is callbacks for value in frame.f_back.f_locals.values())
+            last = keras.callbacks.LambdaCallback(on_train_end=lambda logs: ends.append("last"))
+            callbacks.callbacks.append(last)
+
+        def on_train_end(self, logs: dict | None = None) -> None:
+            ends.append("own")
+
+    fit(compiled(), Append())
+    assert ends == ["own", "last"]
+
+
+def test_keras_counts_the_samples_of_its_loss() -> None:
+    model = compiled()
+    fit(model)
+    (loss,) = (metric for metric in model.metrics if metric.name == "loss")
+    assert isinstance(loss, keras.metrics.Mean)
+    assert float(keras.ops.convert_to_numpy(loss.count)) == 64

@@ -71,6 +71,14 @@ def test_a_loss_of_one_number_in_any_shape(shape: tuple) -> None:
     assert len(lr_find(model, X, Y, **TEST).loss) == 12
 
 
+def test_a_last_batch_of_one_sample_counts_as_one_sample() -> None:
+    result = lr_find(compiled(), X[:33], Y[:33], **{**TEST, "batch_size": 16, "smoothing": 0.9})
+    weights = np.resize([16, 16, 1], 12) * 0.9 ** np.arange(12)[::-1]
+    np.testing.assert_allclose(
+        result.smoothed_loss[-1], np.average(result.loss, weights=weights), rtol=1e-6
+    )
+
+
 def test_a_test_that_ends_in_its_first_tenth_says_at_which_rate_and_why() -> None:
     y = Y.copy()
     y[:8] = np.nan

@@ -128,9 +128,9 @@ class ScheduledHyperparameters:
             vars(self.model).pop("make_train_function", None)
             compile_step(self.model)
 
-    def callbacks_of_fit(self) -> keras.callbacks.CallbackList | None:
-        """Returns the list of callbacks of the `fit` that goes on, or `None` where none does."""
-        return self._fit.callbacks if self._fit.is_running() else None
+    def at_end_of_fit(self, act: Callable[[], None]) -> bool:
+        """Calls `act` when `fit` ends, after all callbacks; returns False where no `fit` goes on."""
+        return self._fit.at_end(act)
 
     def iterations(self) -> int:
         """Returns the number of updates that the optimizer has made."""

@@ -2,7 +2,7 @@
 
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -18,7 +18,7 @@ class RunningFit:
     """
 
     def __init__(self) -> None:
-        self._callbacks: weakref.ref | None = None
+        self._callbacks: Any = None
         for frame in _stack():
             caller = frame.f_locals.get("self")
             if isinstance(caller, keras.callbacks.CallbackList):
@@ -27,17 +27,20 @@ class RunningFit:
                 self._runner = frame.f_back.f_code if frame.f_back else None
                 break
 
-    @property
-    def callbacks(self) -> keras.callbacks.CallbackList | None:
-        """The list of callbacks of the `fit`, or None where none calls."""
-        return None if self._callbacks is None else self._callbacks()
+    def at_end(self, act: Callable[[], None]) -> bool:
+        """Calls `act` when training ends, after all callbacks; returns False where no `fit` goes on."""
+        if self._callbacks is None:
+            return False
+        last = keras.callbacks.LambdaCallback(on_train_end=lambda logs: act())
+        self._callbacks().callbacks.append(last)
+        return True
 
     def is_running(self) -> bool:
         """Whether it has neither returned nor raised."""
         if self._callbacks is None:
             # Callbacks that are called by hand: they end when `on_train_end` is called.
             return True
-        callbacks: Any = self.callbacks
+        callbacks = self._callbacks()
         return callbacks is not None and any(
             frame.f_code is self._runner and any(v is callbacks for v in frame.f_locals.values())
             for frame in _stack()

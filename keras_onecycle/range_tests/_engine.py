@@ -148,11 +148,8 @@ class RangeTest(Callback):
         self._evaluations: list[tuple[int, dict[str, Any]]] = []
         self._ended = False
         self.result = None
-        callbacks = self._scheduled.callbacks_of_fit()
-        if callbacks is not None:
-            # Last of all: others set weights when training ends, as `EarlyStopping` does.
-            restore = keras.callbacks.LambdaCallback(on_train_end=lambda logs: self.restore())
-            callbacks.callbacks.append(restore)
+        # Last of all: others set weights when training ends, as `EarlyStopping` does.
+        self._restores_later = self._scheduled.at_end_of_fit(self.restore)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch_has_data = False
@@ -206,7 +203,7 @@ class RangeTest(Callback):
             momentum=None if momentum is None else momentum[points],
             val_momentum=None if momentum is None else momentum[evaluated],
         )
-        if self._scheduled.callbacks_of_fit() is None:
+        if not self._restores_later:
             self.restore()
 
     def _compile_step(self, model: keras.Model) -> None:
