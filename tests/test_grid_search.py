@@ -117,7 +117,7 @@ def by_hand(x: np.ndarray, y: np.ndarray, seed: int, **params: Any) -> keras.Mod
 
 def test_one_range_test_for_a_search_or_one_for_each_setting() -> None:
     x, y = data()
-    range_test = {"num_steps": 16, "max_lr": 20.0}
+    range_test = {"num_steps": 30, "max_lr": 20.0}
     common = {"range_test": range_test, "suggest": "minimum", "validation_data": (x, y)}
     keras.utils.set_random_seed(0)
     wanted = lr_find(build(units=3), x, y, batch_size=8, verbose=0, **range_test)
