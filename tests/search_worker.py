@@ -21,26 +21,32 @@ from keras_onecycle.search import SearchResult, grid_search
 GRID = {"units": [2, 3, 4], "dropout": [0.0, 0.2]}
 
 
-class Kill(keras.callbacks.Callback):
-    """Kills the process as nothing can prevent, in the middle of an epoch."""
+class Log(keras.callbacks.Callback):
+    """Writes a line for each setting that is begun, and kills the process as nothing can prevent."""
+
+    def __init__(self, file: Path, last: int) -> None:
+        super().__init__()
+        # Not under the names of the arguments, in which workers of one search may not differ.
+        self._log, self._killed_in = file, last
+        self._begun: set[tuple] = set()
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        setting = (self.model.layers[0].units, self.model.layers[1].rate)
+        if setting not in self._begun:
+            self._begun.add(setting)
+            with self._log.open("a") as file:
+                file.write(f"{os.getpid()} {setting[0]} {setting[1]}\n")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        if batch == 2:
+        # In the middle of an epoch.
+        if batch == 2 and len(self._begun) == self._killed_in:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def search(storage: str, log: Path, kill: int = 0) -> SearchResult:
     x, y = reference.data(96)
-    trained: set[tuple] = set()
-    callbacks: list[keras.callbacks.Callback] = []
 
     def build(units: int, dropout: float) -> keras.Model:
-        if (units, dropout) not in trained:
-            trained.add((units, dropout))
-            with log.open("a") as file:
-                file.write(f"{os.getpid()} {units} {dropout}\n")
-            if len(trained) == kill:
-                callbacks.append(Kill())
         model = keras.Sequential(
             [
                 keras.Input((4,)),
@@ -65,7 +71,7 @@ def search(storage: str, log: Path, kill: int = 0) -> SearchResult:
         storage=storage,
         grace_period=4,
         verbose=0,
-        callbacks=callbacks,
+        callbacks=[Log(log, kill)],
     )
 
 

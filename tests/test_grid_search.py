@@ -28,8 +28,12 @@ def data(classes: int = 3, rows: int = 48) -> tuple[np.ndarray, np.ndarray]:
     return (rng.normal(size=(rows, 4)) + y[:, None]).astype("float32"), y
 
 
+# With TensorFlow a few small batches are quicker than compiling, in the many trainings of these tests.
+EAGERLY = keras.backend.backend() == "tensorflow"
+
+
 def build(
-    weight_decay: float = 0.0, units: int = 3, momentum: float = 0.9, run_eagerly: bool = True
+    weight_decay: float = 0.0, units: int = 3, momentum: float = 0.9, run_eagerly: bool = EAGERLY
 ) -> keras.Model:
     l2 = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
     model = keras.Sequential(
@@ -43,7 +47,6 @@ def build(
         keras.optimizers.SGD(0.01, momentum=momentum),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        # A few small batches are quicker than compiling, in the many trainings of these tests.
         run_eagerly=run_eagerly,
     )
     return model
