@@ -68,8 +68,6 @@ class Task:
             keras.optimizers.SGD(momentum=MOMENTUM),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
-            # On a CPU, TensorFlow trains these faster without XLA.
-            jit_compile=keras.backend.backend() == "jax",
         )
         return model
 

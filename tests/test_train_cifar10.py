@@ -12,11 +12,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from backup import Backup, read_log, trim_log
 
 import reference
 import tiny_cifar
 import training
-from backup import Backup, read_log, trim_log
 from devices import Devices, set_up
 from training import Settings
 
