@@ -139,9 +139,9 @@ def train(parsed: argparse.Namespace, devices: Devices) -> None:
         print(f"   {parsed.out / name}")
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs the example."""
-    parsed = parse()
+    parsed = parse(arguments)
     try:
         # Before the processes wait for each other: nothing is written until all are past this.
         claim(parsed.out, resume=parsed.resume, overwrite=parsed.overwrite)

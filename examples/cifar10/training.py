@@ -162,6 +162,7 @@ def one_cycle(settings: Settings, total_steps: int | None = None) -> OneCycle:
     return OneCycle(
         settings.max_lr,
         total_steps,
+        start_epoch=0,
         pct_start=settings.pct_start,
         cycle_momentum=settings.cycle_momentum,
         base_momentum=settings.base_momentum,
