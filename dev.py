@@ -1,6 +1,6 @@
 """Sets up an environment in `.venv` and runs something in it; needs nothing but Python 3.11 or newer.
 
-usage: python3 dev.py EXAMPLE [ARGUMENT ...]        quickstart, train_cifar10, reproduce or recipe
+usage: python3 dev.py SCRIPT [ARGUMENT ...]         quickstart, custom_loop, recipe, train_cifar10, reproduce
        python3 dev.py benchmarks [NAME ...]         the benchmarks: --help says which
        python3 dev.py test [PYTEST_ARGUMENT ...]    the tests, with TensorFlow and JAX at the same time
        python3 dev.py lint                          ruff (rules and format) and mypy
@@ -24,9 +24,15 @@ JAX_CACHE = {
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
-EXAMPLES = ("quickstart", "train_cifar10", "reproduce", "recipe")
+SCRIPTS = {
+    "quickstart": "examples/quickstart.py",
+    "custom_loop": "examples/custom_loop.py",
+    "recipe": "examples/recipe.py",
+    "train_cifar10": "examples/cifar10/train.py",
+    "reproduce": "reproduction/reproduce.py",
+}
 EXTRAS = {
-    **dict.fromkeys(EXAMPLES, ("tensorflow", "cifar", "examples")),
+    **dict.fromkeys(SCRIPTS, ("tensorflow", "cifar", "examples")),
     "benchmarks": ("tensorflow", "jax", "cifar", "examples"),
     # The same, so that one installation is for both.
     **dict.fromkeys(("test", "lint"), ("tensorflow", "jax", "cifar", "examples", "test")),
@@ -107,7 +113,7 @@ def main(arguments: list[str]) -> int:
         return lint()
     if command == "benchmarks":
         return run(PYTHON, "benchmarks/run_all.py", *rest)
-    return run(PYTHON, f"examples/{command}.py", *rest)
+    return run(PYTHON, SCRIPTS[command], *rest)
 
 
 if __name__ == "__main__":

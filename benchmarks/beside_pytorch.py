@@ -1,7 +1,7 @@
 """What one cycle and the range test add to the plain training loop, in Keras and in PyTorch.
 
 usage: python benchmarks/beside_pytorch.py [--torch-python PATH] [--frameworks NAME ...] [--rounds N]
-                                           [--steps N] [--out FILE.json] [--small]
+                                           [--steps N] [--save] [--small]
 
 | | Keras on TensorFlow, on JAX | PyTorch |
 | --- | --- | --- |
@@ -34,11 +34,11 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rounds
+
+from _common import rounds
 
 PLAIN, ONE_CYCLE, RANGE_TEST, SHORT = "plain", "one cycle", "range test", "plain, 100 steps"
 FRAMEWORKS = ("tensorflow", "jax", "pytorch")
@@ -253,9 +253,7 @@ def main() -> None:
     parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS))
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--steps", type=int, default=1000, help="of a training (default: 1000)")
-    parser.add_argument(
-        "--out", type=Path, help="JSON file to write; the table goes beside it, as .md"
-    )
+    rounds.add_save(parser)
     parser.add_argument(
         "--small", action="store_true", help="one short round; no PyTorch is no error"
     )
@@ -309,7 +307,7 @@ def main() -> None:
         "versions": {name: worker.versions for name, worker in workers.items()},
         "seconds": measured,
     }
-    rounds.write(arguments.out, content, tables(measured))
+    rounds.write(__file__, content, tables(measured), save=arguments.save)
 
 
 if __name__ == "__main__":

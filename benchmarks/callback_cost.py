@@ -1,6 +1,6 @@
 """What `OneCycle` costs a step, and before the first: beside plain `fit`, `CosineDecay` and a callback.
 
-usage: python benchmarks/callback_cost.py [--rounds N] [--backends tensorflow jax] [--out FILE.json] [--small]
+usage: python benchmarks/callback_cost.py [--rounds N] [--backends tensorflow jax] [--save] [--small]
 
 Compared are, for the same weights and data under SGD with momentum 0.9:
 
@@ -32,8 +32,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import backends
-from rounds import environment, in_turns, ratios, spread, table
+from _common import backends
+from _common.rounds import environment, in_turns, ratios, spread, table
 
 PLAIN, COSINE, AGAIN = "plain", "CosineDecay", "CosineDecay again"
 HOST, OURS = "host callback", "OneCycle"
@@ -83,7 +83,7 @@ def epochs_of_all(
     subject: Any, steps: int, steps_per_execution: int, rounds: int
 ) -> dict[str, list[Any]]:
     """Returns the epochs of each contestant, on new models, in turns."""
-    from fits import WARM_UP, Fit, epochs_in_turns
+    from _common.fits import WARM_UP, Fit, epochs_in_turns
 
     epochs = WARM_UP + rounds
     fits = {}
@@ -159,7 +159,7 @@ def first_step_cost(subject: Any, rounds: int) -> dict[str, Any]:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures everything on the backend of this process."""
-    from subjects import Dense, ManyVariables, ResNet
+    from _common.subjects import Dense, ManyVariables, ResNet
 
     rounds = arguments.rounds
     if arguments.small:

@@ -1,7 +1,7 @@
 """Images a second of the package's `tf.data` pipeline beside the usual one, and of the layer.
 
 usage: python benchmarks/input_pipeline.py [--rounds N] [--seconds S] [--batch-size N] [--data-dir DIR]
-                                           [--out FILE.json] [--small]
+                                           [--save] [--small]
 
 The usual one maps image by image: `resize_with_crop_or_pad`, `random_crop`, `random_flip_left_right`
 and standardisation, then `batch` and `prefetch`. Both keep the images in memory, shuffle them all and
@@ -17,16 +17,15 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import rounds
 import tensorflow as tf
 
+from _common import rounds
 from keras_onecycle import data
 from keras_onecycle.data._statistics import STATISTICS
 from keras_onecycle.data.pipelines import training_batches
@@ -131,9 +130,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn (default: 3)")
     parser.add_argument("--batch-size", type=int, default=512, help="images (default: 512)")
     parser.add_argument("--data-dir", help="folder of the data (default: as in load_arrays)")
-    parser.add_argument(
-        "--out", type=Path, help="JSON file to write; the table goes beside it, as .md"
-    )
+    rounds.add_save(parser)
     parser.add_argument("--small", action="store_true", help="two short rounds on random images")
     arguments = parser.parse_args()
     if arguments.small:
@@ -163,7 +160,7 @@ def main() -> None:
         "environment": environment,
         "rounds": results,
     }
-    rounds.write(arguments.out, content, markdown(results, environment["cores"]))
+    rounds.write(__file__, content, markdown(results, environment["cores"]), save=arguments.save)
 
 
 def markdown(results: dict[str, list[dict[str, float]]], cores: int) -> str:

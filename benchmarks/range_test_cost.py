@@ -1,6 +1,6 @@
 """What the range test costs: `lr_find` with 100 steps beside 100 training steps of plain `fit`.
 
-usage: python benchmarks/range_test_cost.py [--rounds 5] [--backends tensorflow jax] [--out FILE.json]
+usage: python benchmarks/range_test_cost.py [--rounds 5] [--backends tensorflow jax] [--save]
                                             [--small]
 
 In turns, each on a new model with the same weights: a `fit` of one batch, in which the step is compiled,
@@ -26,9 +26,8 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
-import backends
-import memory
-from rounds import environment, in_turns, ratios, spread, table
+from _common import backends, memory
+from _common.rounds import environment, in_turns, ratios, spread, table
 
 PLAIN, READ, OURS = "plain", "plain, loss read", "lr_find"
 NUMPY, COPY, RESTORE = "NumPy", "copy", "restore"
@@ -38,7 +37,7 @@ LRS = {"min_lr": 1e-8, "max_lr": 1e-5}
 
 def subjects(small: bool) -> list[Any]:
     """Returns what is trained."""
-    from subjects import Dense, ResNet
+    from _common.subjects import Dense, ResNet
 
     if small:
         return [Dense(1_000, 8)]
@@ -58,7 +57,8 @@ def new_model(subject: Any) -> Any:
 def train(subject: Any, steps: int, read_loss: bool = False) -> dict[str, float]:
     """Trains a new model, one step and then as many as are asked for."""
     import keras
-    from fits import Fit
+
+    from _common.fits import Fit
 
     class ReadLoss(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

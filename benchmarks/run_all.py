@@ -1,11 +1,10 @@
-"""Runs the benchmarks one after the other; each leaves a JSON file and its tables in Markdown.
+"""Runs the benchmarks one after the other; with --save, each writes its figures and tables.
 
-usage: python benchmarks/run_all.py [NAME ...] [--out docs/benchmarks] [--torch-python PATH] [--small]
+usage: python benchmarks/run_all.py [NAME ...] [--save] [--torch-python PATH] [--small]
 
 Nothing else should run meanwhile: all of it takes hours on two cores. `suggestion_quality` and
-`input_pipeline` read CIFAR-10 from the folder that TFDS_DATA_DIR names; `beside_pytorch` wants a Python that
-has PyTorch and torch-lr-finder; `instructions` wants valgrind. A benchmark that fails does not stop the
-others.
+`input_pipeline` read CIFAR-10 from the folder that TFDS_DATA_DIR names. `beside_pytorch` wants a Python
+that has PyTorch and torch-lr-finder. A benchmark that fails does not stop the others.
 """
 
 import argparse
@@ -14,10 +13,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from _common.rounds import add_save
+
 HERE = Path(__file__).resolve().parent
 BENCHMARKS = (
     "callback_cost",
-    "instructions",
     "range_test_cost",
     "scale",
     "beside_pytorch",
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)"
     )
-    parser.add_argument("--out", type=Path, help="folder for the figures (default: only printed)")
+    add_save(parser)
     parser.add_argument("--torch-python", help="a Python with PyTorch, for beside_pytorch")
     parser.add_argument("--small", action="store_true", help="only to see that they run")
     arguments = parser.parse_args()
@@ -47,8 +47,8 @@ def main() -> int:
         command = [sys.executable, str(HERE / f"{name}.py")]
         if arguments.small:
             command.append("--small")
-        if arguments.out:
-            command += ["--out", str(arguments.out / f"{name}.json")]
+        if arguments.save:
+            command.append("--save")
             # Hours of trainings are gone on with, or only read.
             command += ["--resume"] if name == "suggestion_quality" else []
         if arguments.torch_python and name == "beside_pytorch":

@@ -1,6 +1,6 @@
 """How the costs of `OneCycle` and `lr_find` grow with the model, and the schedule's with its length.
 
-usage: python benchmarks/scale.py [--rounds 9] [--backends tensorflow jax] [--out FILE.json] [--small]
+usage: python benchmarks/scale.py [--rounds 9] [--backends tensorflow jax] [--save] [--small]
 
 Parameters go from 10^4 to 10^8, in dense models under SGD with momentum. Plain `fit`, `fit` with
 `OneCycle` and `fit` with `LRFinder` are under way together and take turns, an epoch each; the ratios
@@ -24,9 +24,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-import backends
-import memory
-from rounds import environment, in_turns, ratios, spread, table
+from _common import backends, memory
+from _common.rounds import environment, in_turns, ratios, spread, table
 
 PLAIN, CYCLE, FINDER = "plain", "OneCycle", "LRFinder"
 LR = 1e-5
@@ -54,7 +53,7 @@ def optimizer() -> Any:
 
 def step_cost(subject: Any, steps: int, rounds: int) -> dict[str, dict[str, list[float]]]:
     """Measures the steps of each contestant, in turns."""
-    from fits import WARM_UP, Fit, epochs_in_turns
+    from _common.fits import WARM_UP, Fit, epochs_in_turns
 
     epochs = WARM_UP + rounds
     x, y = subject.data(steps)
@@ -221,7 +220,7 @@ def update_error(total: int) -> float:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures everything on the backend of this process."""
-    from subjects import Dense
+    from _common.subjects import Dense
 
     backend = environment()["backend"]
     steps_of_turn = {10**4: 128, 10**5: 128, 10**6: 32, 10**7: 8, 10**8: 2}

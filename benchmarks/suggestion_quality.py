@@ -1,6 +1,6 @@
 """How good the learning rates are that a range test suggests: what each method loses to a grid search.
 
-usage: python benchmarks/suggestion_quality.py [--out FILE.json] [--resume] [--tasks NAME ...]
+usage: python benchmarks/suggestion_quality.py [--save] [--resume] [--tasks NAME ...]
                                                [--seeds N] [--small]
 
 On four sets (scikit-learn's digits, breast_cancer and wine, standardised, and 2,000 images of CIFAR-10),
@@ -19,7 +19,7 @@ saturates and diverged losses would outweigh everything. Where a method gives no
 counted, and left out of its means.
 
 CIFAR-10 is read as `keras_onecycle.data.load_arrays` does: name its folder in TFDS_DATA_DIR. All that was
-trained is kept in FILE.json as it goes; with `--resume` the same command goes on after it was killed.
+trained is kept with `--save` as it goes; with `--resume` too, the same command goes on after a kill.
 """
 
 import argparse
@@ -37,16 +37,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import rounds
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
+from _common import rounds
 from keras_onecycle import OneCycle, RangeTestResult, data, lr_find
-from keras_onecycle.range_tests.suggestion import METHODS
 
 Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-DEFAULT = next(iter(METHODS))
+# Of `RangeTestResult.suggest`, the default first.
+METHODS = ("between", "valley", "steep", "minimum", "slide")
+DEFAULT = METHODS[0]
 # The sets that it was made on; what it is worth is seen on the others.
 MADE_ON = ("digits", "breast_cancer")
 
@@ -141,8 +142,6 @@ def compiled(task: Task, optimizer: str, seed: int) -> keras.Model:
         OPTIMIZERS[optimizer](),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        # Compiling with XLA takes longer than these trainings; JAX does nothing without.
-        jit_compile=keras.backend.backend() == "jax",
     )
     return model
 
@@ -377,7 +376,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, help="JSON file to write; the tables go beside it, as .md"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with what is in the JSON file")
+    parser.add_argument("--resume", action="store_true", help="go on with what was saved")
     parser.add_argument("--small", action="store_true", help="wine, one seed, two learning rates")
     arguments = parser.parse_args()
     if arguments.seeds < 1:
@@ -391,7 +390,9 @@ def main() -> None:
         for name, task in TASKS.items()
     }
     settings["environment"] = rounds.environment()
-    store = Store(arguments.out, settings, arguments.resume)
+    store = Store(
+        rounds.results_file(__file__) if arguments.save else None, settings, arguments.resume
+    )
     try:
         cells = {
             f"{task}, {optimizer}": measure(store, task, optimizer, arguments.seeds, rates)
@@ -400,7 +401,7 @@ def main() -> None:
         }
     except FileNotFoundError as error:
         sys.exit(f"{error}\nOr leave it out, with --tasks.")
-    rounds.write(arguments.out, store.content, report(cells, arguments.seeds))
+    rounds.write(__file__, store.content, report(cells, arguments.seeds), save=arguments.save)
 
 
 if __name__ == "__main__":

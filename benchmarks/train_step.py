@@ -1,7 +1,7 @@
-"""Images a second that ResNets train at: backends, precisions, with and without XLA, side by side.
+"""Images a second that ResNets train at: backends and precisions side by side.
 
-usage: python benchmarks/train_step.py [--depths 20 56] [--rounds 5] [--backends tensorflow jax]
-                                       [--out FILE.json] [--small]
+usage: python benchmarks/train_step.py [--depths 8 20] [--rounds 5] [--backends tensorflow jax]
+                                       [--save] [--small]
 
 Each backend runs in a process of its own. In it all models are compiled first and then take turns, so
 that a change of the machine's speed meets all of them.
@@ -15,11 +15,10 @@ import time
 from functools import partial
 from typing import Any
 
-import backends
-from rounds import environment, in_turns, spread, table
+from _common import backends
+from _common.rounds import environment, in_turns, spread, table
 
 PRECISIONS = ("float32", "mixed_bfloat16")
-JIT = {"on": True, "off": False}
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -36,17 +35,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     x = rng.normal(size=(batch_size * steps, 32, 32, 3)).astype("float32")
     y = rng.integers(0, 10, len(x))
     rows = []
-    for depth, precision, jit in itertools.product(depths, PRECISIONS, JIT):
+    for depth, precision in itertools.product(depths, PRECISIONS):
         keras.config.set_dtype_policy(precision)
         model = models.resnet(depth)
         model.compile(
             keras.optimizers.SGD(0.01, momentum=0.9),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            jit_compile=JIT[jit],
         )
-        # JAX without jit runs operation by operation: one step tells enough.
-        of_row = 1 if keras.backend.backend() == "jax" and jit == "off" else steps
-        rows.append({"depth": depth, "precision": precision, "jit": jit, "steps": of_row})
+        rows.append({"depth": depth, "precision": precision})
         rows[-1]["model"] = model
         began = time.perf_counter()
         model.fit(x[:batch_size], y[:batch_size], batch_size=batch_size, verbose=0)
@@ -54,10 +50,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         print(f"{keras.backend.backend()}: compiled {len(rows)}", file=sys.stderr, flush=True)
 
     def images_per_second(row: dict[str, Any]) -> float:
-        images = row["steps"] * batch_size
         began = time.perf_counter()
-        row["model"].fit(x[:images], y[:images], batch_size=batch_size, shuffle=False, verbose=0)
-        return images / (time.perf_counter() - began)
+        row["model"].fit(x, y, batch_size=batch_size, shuffle=False, verbose=0)
+        return len(x) / (time.perf_counter() - began)
 
     turns = {str(number): partial(images_per_second, row) for number, row in enumerate(rows)}
     for row, measured in zip(rows, in_turns(turns, arguments.rounds).values(), strict=True):
@@ -84,7 +79,6 @@ def markdown(results: dict[str, Any]) -> str:
                 row["depth"],
                 backend,
                 row["precision"],
-                row["jit"],
                 f"{median / fastest[row['depth']]:.2f}",
                 spread(row["images_per_second"], ".0f"),
                 f"{row['seconds_to_first_step']:.0f}",
@@ -94,7 +88,6 @@ def markdown(results: dict[str, Any]) -> str:
         "ResNet",
         "backend",
         "precision",
-        "jit",
         "of the fastest",
         "images/s",
         "first step, s",
@@ -104,7 +97,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what is measured to the command line."""
-    parser.add_argument("--depths", type=int, nargs="+", default=[20, 56])
+    parser.add_argument("--depths", type=int, nargs="+", default=[8, 20])
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=4, help="of a round")
 

@@ -13,19 +13,24 @@ import reference
 from keras_onecycle import OneCycle, data, lr_find
 
 
-def main(out: str, coordinator: str, count: int, number: int) -> None:
-    several = devices.set_up("data_parallel", coordinator if count > 1 else None, count, number)
-    assert several.replicas == count
+def train(process: tuple[int, int] = (0, 1)) -> list[np.ndarray]:
+    """Returns the weights, the losses of the range test and the momentum of the cycle."""
+    keras.utils.set_random_seed(0)
     model = reference.build(keras.layers.BatchNormalization())
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
     x, y = reference.data(96)
-    batches = data.ArrayBatches(x, y, 8, seed=3, process=several.process)
+    batches = data.ArrayBatches(x, y, 8, seed=3, process=process)
     result = lr_find(model, batches, num_steps=10, max_lr=0.1, stop_factor=None, verbose=0)
-    batches = data.ArrayBatches(x, y, 8, seed=3, process=several.process)
+    batches = data.ArrayBatches(x, y, 8, seed=3, process=process)
     cycle = OneCycle(0.02)
     model.fit(batches, epochs=2, verbose=0, callbacks=[cycle])
-    arrays = [*model.get_weights(), result.loss, cycle.history["momentum"]]
-    np.savez(out, *arrays)
+    return [*model.get_weights(), result.loss, cycle.history["momentum"]]
+
+
+def main(out: str, coordinator: str, count: int, number: int) -> None:
+    several = devices.set_up("data_parallel", coordinator, count, number)
+    assert several.replicas == count
+    np.savez(out, *train(several.process))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The figures: what is trained, once; what is refused; drawn from the files alone."""
 
-import json
+import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import reproduce
 import training
 from keras_onecycle import RangeTestResult
 from lab import Lab, MissingRunError, Preset
-from training import Settings
+from settings import Settings, write_json
 
 pytestmark = pytest.mark.any_backend
 
@@ -64,8 +64,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
             "test_loss": 1.0,
             "history": history,
         }
-        training.write_json(folder / "settings.json", asdict(settings))
-        training.write_json(folder / "results.json", results)
+        write_json(folder / "settings.json", asdict(settings))
+        write_json(folder / "results.json", results)
         return results
 
     def range_test(self: Lab, *, num_steps: int, validate: bool = False, **changes: Any) -> Any:
@@ -89,7 +89,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
 
 def lab(folder: Path, **arguments: Any) -> Lab:
-    return Lab(PRESET, folder, 3, "the command", **arguments)
+    return Lab("cpu", 3, "the command", out=folder, **arguments)
 
 
 def test_a_training_is_made_once(trained: list, tmp_path: Path) -> None:
@@ -113,13 +113,13 @@ def test_the_grid_goes_on_until_the_best_rate_is_inside(trained: list, tmp_path:
         assert set(PRESET.grid) <= {s.max_lr for s in trained if s.policy == policy}
 
 
-def test_what_is_missing_or_torn_is_named(trained: list, tmp_path: Path) -> None:
+def test_what_is_missing_or_damaged_is_named(trained: list, tmp_path: Path) -> None:
     with pytest.raises(MissingRunError, match=r"max_lr=1\.0-seed=0 is not done.*`the command`"):
         lab(tmp_path, train=False).run(max_lr=1.0)
     results = lab(tmp_path).run(max_lr=1.0)
-    (path,) = tmp_path.glob("runs/*/results.json")
+    (path,) = tmp_path.glob("results/super-convergence/cpu/*/results.json")
     path.write_text(path.read_text()[:50])
-    with pytest.raises(ValueError, match=r"results\.json is torn"):
+    with pytest.raises(ValueError, match=r"results\.json is damaged"):
         lab(tmp_path).run(max_lr=1.0)
     # Killed before it was done: there is a folder, but no results.
     path.unlink()
@@ -155,16 +155,31 @@ def test_factor() -> None:
     assert figures.factor(runs(50, 60, 60), piecewise) == "at most 2.00 ± 0.00 (2 seeds)"
 
 
-def test_all_figures_and_the_document(trained: list, tmp_path: Path) -> None:
-    command = ["all", "--out", str(tmp_path)]
-    assert reproduce.main(command) == 0
-    pictures = tmp_path / "super-convergence" / "cpu"
+def test_new_trainings_have_the_precision_of_those_that_are_there(
+    trained: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(laboratory, "fast_precision", lambda: ("mixed_bfloat16", "in this test"))
+    lab(tmp_path).run(max_lr=1.0)
+    monkeypatch.setattr(laboratory, "fast_precision", lambda: ("float32", "in this test"))
+    lab(tmp_path).run(max_lr=3.0)
+    assert [settings.precision for settings in trained] == ["mixed_bfloat16"] * 2
+    lab(tmp_path / "other").run(max_lr=1.0)
+    assert trained[-1].precision == "float32"
+
+
+def test_all_figures_and_the_page(trained: list, tmp_path: Path) -> None:
+    assert reproduce.main(["all", "--out", str(tmp_path)]) == 0
+    pictures = tmp_path / "docs" / "super-convergence" / "cpu"
     assert {path.stem for path in pictures.glob("*.png")} == set(figures.FIGURES)
-    text = (tmp_path / "super-convergence.md").read_text()
-    for name, figure in figures.FIGURES.items():
-        assert f"examples/reproduce.py {name}" in text
+    text = (tmp_path / "docs" / "super-convergence.md").read_text()
+    assert "reproduction/texts.toml" in text.splitlines()[0]
+    texts = tomllib.loads(reproduce.TEXTS.read_text())
+    assert list(texts) == list(figures.FIGURES)
+    for name in figures.FIGURES:
+        assert f"reproduction/reproduce.py {name}" in text
         assert f"super-convergence/cpu/{name}.png" in text
-        assert figure.published in text
+        for words in (texts[name]["published"], texts[name]["here"]["cpu"]):
+            assert " ".join(words.split()) in text
     # By the formula both reach as much with as many updates, and a seed is worth 0.1%: from one
     # length to the next, that is 2%. Less than the first length was not tried.
     for updates, accuracy, most, factors in (
@@ -174,26 +189,31 @@ def test_all_figures_and_the_document(trained: list, tmp_path: Path) -> None:
         told = f"{most}{np.mean(factors):.2f} ± {np.std(factors, ddof=1):.2f} (3 seeds)"
         assert f"| one cycle | 1 | {updates} | {accuracy} ± 0.10 (3 seeds) | {told} |" in text
     number = len(trained)
-    assert reproduce.main([*command, "--redraw"]) == 0
+    picture = pictures / "momentum.png"
+    picture.unlink()
+    assert reproduce.main(["momentum", "--redraw", "--out", str(tmp_path)]) == 0
+    assert picture.exists()
     assert len(trained) == number
-    assert (tmp_path / "super-convergence.md").read_text() == text
+
+
+def test_the_published_page_has_the_texts_and_the_results_of_this_clone() -> None:
+    root = Path(reproduce.__file__).parent.parent
+    published = (root / "docs" / "super-convergence.md").read_text()
+    made = {name: "numbers" for name in figures.FIGURES}
+    again = reproduce.page(made, root, "cpu").split("numbers")
+    position = 0
+    for part in again:
+        position = published.find(part, position)
+        assert position >= 0, part
+        position += len(part)
 
 
 def test_all_without_results_says_so(trained: list, tmp_path: Path) -> None:
-    tmp_path.joinpath("nothing").mkdir()
-    out = str(tmp_path / "nothing")
+    out = str(tmp_path)
     assert reproduce.main(["momentum", "--redraw", "--out", out]) == 2
     assert reproduce.main(["all", "--redraw", "--out", out]) == 0
-    assert "Not run yet." in (tmp_path / "nothing" / "super-convergence.md").read_text()
+    assert "Not run yet." in (tmp_path / "docs" / "super-convergence.md").read_text()
     assert trained == []
-
-
-def test_remarks_stand_beside_the_figures(trained: list, tmp_path: Path) -> None:
-    folder = tmp_path / "super-convergence" / "cpu"
-    folder.mkdir(parents=True)
-    (folder / "remarks.json").write_text(json.dumps({"schedule": "As published."}))
-    assert reproduce.main(["all", "--out", str(tmp_path)]) == 0
-    assert "**Here.** As published." in (tmp_path / "super-convergence.md").read_text()
 
 
 def test_bad_options_are_named(capsys: pytest.CaptureFixture) -> None:

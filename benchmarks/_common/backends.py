@@ -7,10 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-from rounds import write
+from _common.rounds import add_save, write
 
 BACKENDS = ("tensorflow", "jax")
 
@@ -42,9 +41,7 @@ def run(
         "--rounds", type=int, default=rounds, help=f"turns of each (default: {rounds})"
     )
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
-    parser.add_argument(
-        "--out", type=Path, help="JSON file to write; the table goes beside it, as .md"
-    )
+    add_save(parser)
     parser.add_argument("--small", action="store_true", help="one round of next to nothing")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     add_arguments(parser)
@@ -72,4 +69,4 @@ def run(
     if any(process.returncode for process in done.values()):
         sys.exit(1)
     results = {backend: json.loads(of.stdout.splitlines()[-1]) for backend, of in done.items()}
-    write(arguments.out, results, markdown(results))
+    write(script, results, markdown(results), save=arguments.save)

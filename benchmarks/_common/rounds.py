@@ -1,5 +1,6 @@
-"""Measurements in turns, their medians and quartiles, and the table and file that they end in."""
+"""Measuring in turns, medians and quartiles, and the table and the files with the results."""
 
+import argparse
 import json
 import os
 import platform
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 Measured = TypeVar("Measured")
 
@@ -60,10 +63,34 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write(path: Path | None, content: Any, markdown: str) -> None:
-    """Prints the table; with a path, writes the figures there, and the table beside them."""
+def add_save(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that `write` is told by."""
+    parser.add_argument(
+        "--save",
+        action="store_true",
+        help="write the figures to results/benchmarks and the table to docs/benchmarks",
+    )
+
+
+def results_file(script: str) -> Path:
+    """Returns where the figures of a benchmark are kept."""
+    return ROOT / "results" / "benchmarks" / f"{Path(script).stem}.json"
+
+
+def write(script: str, content: Any, markdown: str, *, save: bool) -> None:
+    """Prints the table; if `save`, writes it to `docs/` and the figures to `results/`.
+
+    Args:
+        script: String, the path of the benchmark's file, which the files are named after.
+        content: The figures: what JSON can hold.
+        markdown: String, the table.
+        save: Boolean.
+    """
     print(markdown)
-    if path is not None:
+    if save:
+        path = results_file(script)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        path.with_suffix(".md").write_text(markdown + "\n", encoding="utf-8")
+        name = path.stem
+        page = f"<!-- Written by `python benchmarks/{name}.py --save`. -->\n\n{markdown}\n"
+        (ROOT / "docs" / "benchmarks" / f"{name}.md").write_text(page, encoding="utf-8")

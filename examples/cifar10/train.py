@@ -1,7 +1,8 @@
 """Trains a ResNet on CIFAR-10 with one cycle, at the learning rate that a range test suggests.
 
 The same command with --resume goes on after Ctrl-C, a crash or a kill, where the cycle was. Without
-TensorFlow (KERAS_BACKEND=jax) it trains from arrays, augmented on the device.
+TensorFlow (KERAS_BACKEND=jax) it trains from arrays, augmented on the device. The parts: settings.py,
+training.py, resume.py, precision.py and devices.py.
 """
 
 import argparse
@@ -18,7 +19,8 @@ import matplotlib.pyplot as plt
 import training
 from devices import STRATEGIES, Devices, set_up
 from keras_onecycle import RangeTestResult
-from training import INPUTS, PRECISIONS, Settings, read_json
+from resume import claim
+from settings import INPUTS, PRECISIONS, Settings, read_json
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -45,9 +47,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--precision",
         choices=PRECISIONS,
         default=defaults.precision,
-        help="of the layers; variables are float32",
+        help="of the layers; auto: what should be fastest on this machine",
     )
-    add("--jit", choices=("auto", "on", "off"), default=defaults.jit, help="compile with XLA")
     add("--steps-per-execution", type=int, default=defaults.steps_per_execution)
     add("--seed", type=int, default=defaults.seed, help="of weights and data")
     add("--input", choices=INPUTS, default=defaults.input, help="auto: tf.data where it is")
@@ -64,10 +65,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             parser.error(f"--{option} must be at least 1. Received: {getattr(parsed, name)}")
     if parsed.max_lr is not None and not 0 < parsed.max_lr < float("inf"):
         parser.error(f"--max-lr must be above 0. Received: {parsed.max_lr}")
-    if parsed.strategy == "mirrored" and (parsed.jit == "on" or parsed.steps_per_execution > 1):
+    if parsed.strategy == "mirrored" and parsed.steps_per_execution > 1:
         parser.error(
-            "Keras 3 does not train under MirroredStrategy with --jit on, or with --steps-per-execution "
-            f"above 1. Received: --jit {parsed.jit} --steps-per-execution {parsed.steps_per_execution}"
+            "Keras 3 does not train under MirroredStrategy with --steps-per-execution above 1. "
+            f"Received: --steps-per-execution {parsed.steps_per_execution}"
         )
     if parsed.num_processes > 1 and parsed.overwrite:
         parser.error("--overwrite is for one process; with several, give another --out")
@@ -76,19 +77,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             "--resume goes on with what is there, --overwrite deletes it: give one of the two"
         )
     return parsed
-
-
-def claim(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Makes sure that nothing in the folder is touched without being asked; touches nothing itself."""
-    if not out.exists() or not any(out.iterdir()):
-        return
-    if not training.is_training(out):
-        sys.exit(f"There is something else than a training in {out}. Give another --out.")
-    if not resume and not overwrite:
-        sys.exit(
-            f"There is a training in {out} already. Give --resume to go on with it, --overwrite to delete "
-            "it, or another --out."
-        )
 
 
 def draw(out: Path, settings: Settings, steps: int) -> list[str]:
@@ -151,9 +139,9 @@ def train(parsed: argparse.Namespace, devices: Devices) -> None:
         print(f"   {parsed.out / name}")
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs the example."""
-    parsed = parse()
+    parsed = parse(arguments)
     try:
         # Before the processes wait for each other: nothing is written until all are past this.
         claim(parsed.out, resume=parsed.resume, overwrite=parsed.overwrite)

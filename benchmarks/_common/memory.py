@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from rounds import spread
+from _common.rounds import spread
 
 _PROCESS = Path("/proc/self")
 

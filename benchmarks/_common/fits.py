@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from rounds import in_turns
+
+from _common.rounds import in_turns
 
 
 @dataclass

@@ -1,15 +1,13 @@
-"""One training of a ResNet on CIFAR, from its settings to its results, that may be killed meanwhile.
+"""One training of a ResNet on CIFAR, from its settings to its results.
 
 In its folder a training leaves `settings.json`, `log.csv`, `results.json` and, while it is not done,
-`backup/`. What is written is whole or not there.
+`backup/`. resume.py has how it goes on after a kill.
 """
 
 import importlib.util
-import json
 import os
 import platform
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,83 +15,13 @@ from typing import Any
 
 import keras
 
-from backup import Backup, Log, read_log, trim_log
 from devices import Devices
 from keras_onecycle import OneCycle, RangeTestResult, data, lr_find, models
+from precision import fast_precision
+from resume import Backup, Log, check_settings, delete, read_log, save_weights
+from settings import POLICIES, Settings, read_json, write_json
 
-POLICIES = ("one_cycle", "cosine", "piecewise", "constant")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-INPUTS = ("auto", "tf.data", "arrays")
 TEST_BATCH_SIZE = 500
-PICTURES = ("range_test.png", "schedule.png", "training.png")
-FILES = (
-    *("settings.json", "range_test.json", "log.csv", "results.json", "model.weights.h5"),
-    *PICTURES,
-)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides how a training ends.
-
-    Args:
-        policy: `"one_cycle"`; `"cosine"`, Keras's `CosineDecay` after a warm-up of a twentieth;
-            `"piecewise"`, divided by 10 after half and after three quarters; `"constant"`.
-        max_lr: The highest learning rate. `None`: what a range test suggests.
-        momentum: Momentum of all policies but one cycle with `cycle_momentum`.
-        weight_decay: L2 in the loss, whose gradient is `weight_decay * w`, as in the papers.
-        validation_freq: Epochs from one evaluation on the test set to the next.
-    """
-
-    dataset: str = "cifar10"
-    num_train: int | None = None
-    depth: int = 56
-    epochs: int = 50
-    batch_size: int = 512
-    policy: str = "one_cycle"
-    max_lr: float | None = None
-    div_factor: float = 10.0
-    final_div_factor: float = 1e4
-    pct_start: float = 0.45
-    cycle_momentum: bool = True
-    base_momentum: float = 0.85
-    max_momentum: float = 0.95
-    momentum: float = 0.9
-    nesterov: bool = False
-    weight_decay: float = 1e-4
-    dropout: float = 0.0
-    label_smoothing: float = 0.0
-    batch_norm_momentum: float = 0.9
-    padding: str = "zero"
-    precision: str = "mixed_bfloat16"
-    jit: str = "auto"
-    steps_per_execution: int = 1
-    seed: int = 0
-    validation_freq: int = 1
-    input: str = "auto"
-    synchronized: bool = False
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file, whole or not at all, with a line for each item."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
-    partial.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads what `write_json` wrote; a file that is torn or foreign is named."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is torn, or no JSON. Delete {path.parent} to train again. ({error})"
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds something else than it should.")
-    return content
 
 
 def environment() -> dict[str, Any]:
@@ -206,7 +134,6 @@ def prepare(
             optimizer(settings, settings.epochs * len(train)),
             loss=_loss(settings, classes),
             metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-            jit_compile=_jit(settings, devices),
             steps_per_execution=settings.steps_per_execution,
         )
         # In the scope: a backup is loaded outside.
@@ -235,6 +162,7 @@ def one_cycle(settings: Settings, total_steps: int | None = None) -> OneCycle:
     return OneCycle(
         settings.max_lr,
         total_steps,
+        start_epoch=0,
         pct_start=settings.pct_start,
         cycle_momentum=settings.cycle_momentum,
         base_momentum=settings.base_momentum,
@@ -242,16 +170,6 @@ def one_cycle(settings: Settings, total_steps: int | None = None) -> OneCycle:
         div_factor=settings.div_factor,
         final_div_factor=settings.final_div_factor,
     )
-
-
-class Seconds(keras.callbacks.Callback):
-    """Adds the seconds that an epoch took, evaluation included, to its logs."""
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._began = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs["seconds"] = time.perf_counter() - self._began
 
 
 def run(
@@ -265,7 +183,7 @@ def run(
     tensorboard: bool = False,
     save_model: bool = False,
 ) -> dict[str, Any]:
-    """Trains, or goes on where a training with these settings was killed; returns the results.
+    """Trains, or goes on where a training with these settings was killed, and returns the results.
 
     Args:
         settings: What to train. Settings that differ from those in the folder are an error.
@@ -273,7 +191,7 @@ def run(
         devices: What `devices.set_up` returned. Defaults to one device.
         data_dir: Path of the data. Defaults to `None`: as in `keras_onecycle.data`.
         verbose: As in `fit`.
-        overwrite: Whether a training in the folder is deleted, once this one is about to begin.
+        overwrite: Whether to delete a training in the folder, once this one is about to begin.
         tensorboard: Whether to write logs for TensorBoard, which needs it and TensorFlow.
         save_model: Whether to write `model.weights.h5` at the end.
 
@@ -281,7 +199,7 @@ def run(
         The content of `results.json`: settings, environment, history and the last test accuracy.
 
     Raises:
-        ValueError: If the folder belongs to other settings, or a file in it is torn.
+        ValueError: If the folder belongs to other settings, or a file in it is damaged.
     """
     devices = devices or Devices()
     if settings.policy not in POLICIES:
@@ -296,12 +214,13 @@ def run(
     chief = devices.process[0] == 0
     results_path = folder / "results.json"
     backup = Backup(folder / "backup", devices.process[0])
+    if settings.precision == "auto":
+        settings = _with_precision(settings, None if overwrite else folder / "settings.json", chief)
     if not overwrite:
         check_settings(settings, folder)
         if results_path.exists():
             return read_json(results_path) if chief else {}
-    begun = 0 if overwrite else max(backup.backups(), default=0)
-    training = prepare(settings, devices, data_dir, epoch=begun)
+    training = prepare(settings, devices, data_dir, epoch=0 if overwrite else backup.epochs)
     if overwrite:
         delete(folder)
     if chief:
@@ -311,15 +230,14 @@ def run(
         training = replace(training, settings=settings)
     epoch = backup.restore(training.model)
     log = folder / "log.csv"
-    callbacks: list[keras.callbacks.Callback] = [Seconds()]
+    callbacks: list[keras.callbacks.Callback] = []
     if settings.policy == "one_cycle":
         callbacks.append(one_cycle(settings))
     if chief:
-        trim_log(log, epoch)
-        callbacks.append(Log(str(log), append=True))
+        callbacks.append(Log(log))
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(str(folder / "tensorboard")))
-    # After the log: the row of an epoch is there before its backup is.
+    # After the log: an epoch that has a backup has a row.
     callbacks.append(backup)
     training.model.fit(
         training.train,
@@ -332,7 +250,7 @@ def run(
         shuffle=False,  # The pipelines do it.
     )
     if save_model:
-        backup.save_whole(training.model, folder / "model.weights.h5")
+        save_weights(training.model, folder / "model.weights.h5", devices.process[0])
     if not chief:
         return {}
     history = read_log(log)
@@ -350,41 +268,19 @@ def run(
         "history": history,
     }
     write_json(results_path, results)
-    for path in backup.backups().values():
-        path.unlink()
+    shutil.rmtree(backup.folder)
     return results
 
 
-def is_training(folder: Path) -> bool:
-    """Whether the folder holds a training of these examples."""
-    path = folder / "settings.json"
-    return path.exists() and {"policy", "depth", "max_lr"} <= read_json(path).keys()
-
-
-def delete(folder: Path) -> None:
-    """Deletes a training: what `run` and the examples write, and nothing else."""
-    if not is_training(folder):
-        return
-    for name in ("backup", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-
-
-def check_settings(settings: Settings, folder: Path) -> None:
-    """Raises a `ValueError` if the folder belongs to a training with other settings."""
-    path = folder / "settings.json"
-    if not path.exists():
-        return
-    wanted, found = asdict(settings), read_json(path)
-    differing = [name for name in wanted if found.get(name) != wanted[name]]
-    if differing:
-        there = ", ".join(f"{name}={found.get(name)!r}" for name in differing)
-        asked = ", ".join(f"{name}={wanted[name]!r}" for name in differing)
-        raise ValueError(
-            f"The training in {folder} has other settings: {there}. Go on with those, or take another "
-            f"folder. Received: {asked}"
-        )
+def _with_precision(settings: Settings, stored: Path | None, chief: bool) -> Settings:
+    """Returns the settings with the precision of the training that is resumed, or a fast one."""
+    if stored is not None and stored.exists():
+        precision, why = read_json(stored)["precision"], "as before"
+    else:
+        precision, why = fast_precision()
+    if chief:
+        print(f"Precision: {precision}, {why}.")
+    return replace(settings, precision=precision)
 
 
 def _range_test(training: Training, folder: Path, chief: bool, verbose: int | str) -> Settings:
@@ -429,17 +325,6 @@ def _loss(settings: Settings, classes: int) -> keras.losses.Loss:
         )
 
     return smoothed
-
-
-def _jit(settings: Settings, devices: Devices) -> bool | str:
-    if settings.jit != "auto":
-        return settings.jit == "on"
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # XLA is slower on CPUs, and Keras does not train with it under `MirroredStrategy`.
-        return devices.replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
-    return "auto"
 
 
 def _test_batch_size(images: int, devices: int) -> int:

@@ -1,7 +1,7 @@
 """Trainings that are made once: each has a folder that its settings name, and is read from there.
 
-The figures ask for trainings and range tests as if they were free. What is done is read from its
-file; what is not is trained, or, where only pictures are to be drawn, named.
+The figures ask for trainings and range tests as if they were free. Those that are done are read from
+their files. The others are trained, or named in an error where only pictures are to be drawn.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,17 @@ from typing import Any
 
 import numpy as np
 
-import training
-from devices import Devices
+from cifar10_example import (
+    ROOT,
+    Devices,
+    Settings,
+    check_settings,
+    fast_precision,
+    read_json,
+    training,
+    write_json,
+)
 from keras_onecycle import RangeTestResult, lr_find
-from training import Settings
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,9 @@ class Lab:
     """Runs what the figures ask for, or reads it.
 
     Args:
-        preset: A `Preset`.
-        folder: Path of the folder of the preset: trainings in `runs/`, pictures beside it.
+        preset: String, a key of `PRESETS`.
+        out: Path of the folder that has `results/`, with the trainings, and `docs/`, with the
+            pictures. Defaults to this repository.
         seeds: Integer, trainings of each kind.
         command: String that errors tell the user to run.
         train: Whether what is missing is trained.
@@ -93,17 +101,24 @@ class Lab:
 
     def __init__(
         self,
-        preset: Preset,
-        folder: Path,
+        preset: str,
         seeds: int,
         command: str,
         *,
+        out: Path = ROOT,
         train: bool = True,
         resume: bool = False,
         data_dir: Path | None = None,
         verbose: int = 1,
     ) -> None:
-        self.preset, self.folder, self.command = preset, folder, command
+        self.results = out / "results" / "super-convergence" / preset
+        self.pictures = out / "docs" / "super-convergence" / preset
+        # All trainings of a preset have the same precision: that of those that are there already.
+        stored = next(self.results.glob("*/settings.json"), None)
+        precision = read_json(stored)["precision"] if stored else fast_precision()[0]
+        base = replace(PRESETS[preset].base, precision=precision)
+        self.preset = replace(PRESETS[preset], base=base)
+        self.command = command
         self.seeds = range(seeds)
         self.train, self.resume = train, resume
         self.data_dir, self.verbose = data_dir, verbose
@@ -114,8 +129,8 @@ class Lab:
         folder = self._folder(settings)
         path = folder / "results.json"
         if path.exists():
-            training.check_settings(settings, folder)
-            return training.read_json(path)
+            check_settings(settings, folder)
+            return read_json(path)
         self._announce(folder)
         return training.run(settings, folder, data_dir=self.data_dir, verbose=self.verbose)
 
@@ -133,7 +148,7 @@ class Lab:
         folder = self._folder(settings, name)
         path = folder / "range_test.json"
         if path.exists():
-            training.check_settings(settings, folder)
+            check_settings(settings, folder)
             return RangeTestResult.load(path)
         self._announce(folder)
         prepared = training.prepare(settings, Devices(), self.data_dir)
@@ -150,7 +165,7 @@ class Lab:
             verbose=self.verbose,
             shuffle=False,
         )
-        training.write_json(folder / "settings.json", asdict(settings))
+        write_json(folder / "settings.json", asdict(settings))
         result.save(path)
         return result
 
@@ -189,7 +204,7 @@ class Lab:
             and getattr(settings, field.name) != getattr(base, field.name)
         ]
         name = "-".join([kind or settings.policy, *changed, f"seed={settings.seed}"])
-        return self.folder / "runs" / name
+        return self.results / name
 
     def _announce(self, folder: Path) -> None:
         if not self.train:

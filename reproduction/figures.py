@@ -1,11 +1,12 @@
-"""The figures that the 1cycle policy is known by: what each trains, draws and says.
+"""The figures that the 1cycle policy is known by: what each trains and draws, and its table.
 
-A figure is a function of the lab. It asks the lab for trainings, draws their results, and returns what
-the document says of them. With a lab that does not train, it draws from the files alone.
+A figure is a function of the lab. It asks the lab for trainings, draws their results, and returns the
+numbers for the page. With a lab that does not train, it draws from the files alone. What the papers
+say and what came out here are in texts.toml.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import matplotlib as mpl
@@ -15,26 +16,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-import training
-from keras_onecycle import suggestion
+from cifar10_example import training
 from lab import Lab, accuracies
 
-
-@dataclass(frozen=True)
-class Figure:
-    """One figure.
-
-    Args:
-        title: What it shows, in a line.
-        published: What the papers and logs say of it.
-        make: Function of the lab that draws the picture and returns the text below it, in Markdown.
-        seeds: Integer, trainings of each kind, unless the user says otherwise.
-    """
-
-    title: str
-    published: str
-    make: Callable[[Lab], str]
-    seeds: int = 1
+METHODS = ("between", "valley", "steep", "minimum", "slide")  # of `RangeTestResult.suggest`
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -70,8 +55,8 @@ def finish(ax: Axes, x: str, y: str, *, legend: bool = True) -> None:
 
 def save(lab: Lab, name: str, ax: Axes) -> None:
     """Writes the picture of a figure."""
-    lab.folder.mkdir(parents=True, exist_ok=True)
-    ax.figure.savefig(lab.folder / f"{name}.png", dpi=110)
+    lab.pictures.mkdir(parents=True, exist_ok=True)
+    ax.figure.savefig(lab.pictures / f"{name}.png", dpi=110)
     plt.close(ax.figure)
 
 
@@ -216,7 +201,7 @@ def range_tests(lab: Lab) -> str:
             result.val_lr, 100 * result.val_metrics["accuracy"], "o-", markersize=3, label=label
         )
         suggested = []
-        for method in suggestion.METHODS:
+        for method in METHODS:
             try:
                 suggested.append(f"{result.suggest(method):.3g}")
             except ValueError:
@@ -230,7 +215,7 @@ def range_tests(lab: Lab) -> str:
     finish(axes[1], "learning rate", "test loss")
     finish(axes[2], "learning rate", "test accuracy (%)")
     save(lab, "range-test", axes[0])
-    return table(["range test", *(f"`{method}`" for method in suggestion.METHODS)], rows)
+    return table(["range test", *(f"`{method}`" for method in METHODS)], rows)
 
 
 def large_lr_regularizes(lab: Lab) -> str:
@@ -399,56 +384,16 @@ def _window(losses: np.ndarray, width: int = 25) -> np.ndarray:
     return np.convolve(losses, kernel, "same") / np.convolve(np.ones_like(losses), kernel, "same")
 
 
-FIGURES: dict[str, Figure] = {
-    "super-convergence": Figure(
-        "One cycle beside piecewise-constant training with several times the updates",
-        "ResNet-56: 92.4% in 10,000 updates against 91.2% in 80,000 (paper); 92.44% against 90.32% "
-        "(the authors' logs). The papers say 5 to 10 times fewer updates.",
-        super_convergence,
-        seeds=3,
-    ),
-    "range-test": Figure(
-        "Range tests, short and long",
-        "ResNet-56: the test accuracy stays high up to learning rates of 3, which is what shows that "
-        "super-convergence is possible (paper, figure 2).",
-        range_tests,
-    ),
-    "large-lr-regularizes": Figure(
-        "Large learning rates regularize",
-        "From 0.2 to 2 the training loss rises while the test loss falls (paper, section 5).",
-        large_lr_regularizes,
-    ),
-    "schedule": Figure(
-        "The schedule: learning rate and momentum against updates",
-        "Up, down as long, then far down; momentum the other way (1803.09820, section 4).",
-        schedule,
-    ),
-    "batch-size": Figure(
-        "Batch sizes, each at the learning rate that its range test suggests",
-        "Larger batches do as well or better under one cycle (paper, figure on batch sizes).",
-        batch_size,
-    ),
-    "momentum": Figure(
-        "Cyclical momentum beside constant momentum",
-        "ResNet-56, one cycle with momentum 0.8, 0.85, 0.9, 0.95: 91.86, 92.29, 92.44, 90.74% (the "
-        "authors' logs). Cyclical against constant 0.9: 93.53% against 93.39% (fastai).",
-        momentum,
-    ),
-    "weight-decay": Figure(
-        "Weight decay",
-        "ResNet-56, 1e-3, 1e-4, 1e-5, 1e-6: diverged, 92.44, 88.28, 87.25% (the authors' logs).",
-        weight_decay,
-    ),
-    "limited-data": Figure(
-        "Fewer training images",
-        "ResNet-56, one cycle / multistep on 10, 20, 30, 40 thousand images: 80.6/71.2, 87.9/76.4, "
-        "89.6/86.4, 91.1/90.4% (the authors' logs).",
-        limited_data,
-    ),
-    "architectures": Figure(
-        "Depths",
-        "ResNet-20: 90.42% with one cycle, 88.64% multistep; ResNet-110: 92.37%, 91.21% (the authors' "
-        "logs).",
-        architectures,
-    ),
+FIGURES: dict[str, Callable[[Lab], str]] = {
+    "super-convergence": super_convergence,
+    "range-test": range_tests,
+    "large-lr-regularizes": large_lr_regularizes,
+    "schedule": schedule,
+    "batch-size": batch_size,
+    "momentum": momentum,
+    "weight-decay": weight_decay,
+    "limited-data": limited_data,
+    "architectures": architectures,
 }
+# Trainings of each kind where it is not 1.
+SEEDS = {"super-convergence": 3}
