@@ -143,6 +143,33 @@ def test_killed_while_a_backup_is_written_it_goes_on(
         assert (out / name).stat().st_size > 0
 
 
+@pytest.mark.any_backend
+def test_keras_still_backs_up_in_two_files(tmp_path: Path) -> None:
+    """`resume.Backup` can go when this fails: Keras no longer trains an epoch twice in silence."""
+    x, y = reference.data(16)
+    model = reference.build()
+    model.compile("sgd", loss="mse")
+    metadata, seen = tmp_path / "training_metadata.json", []
+
+    class See(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+            seen.append((epoch, int(self.model.optimizer.iterations)))
+
+    def fit(epochs: int) -> None:
+        backup = keras.callbacks.BackupAndRestore(
+            tmp_path, double_checkpoint=True, delete_checkpoint=False
+        )
+        model.fit(x, y, batch_size=8, epochs=epochs, verbose=0, callbacks=[backup, See()])
+
+    fit(1)
+    one = metadata.read_text()
+    fit(2)
+    # As if it was killed between the weights of the second epoch and the number of it.
+    metadata.write_text(one)
+    fit(3)
+    assert seen == [(0, 0), (1, 2), (1, 4), (2, 6)]
+
+
 def test_the_log_has_one_row_for_each_epoch(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     log = Log(path)

@@ -92,8 +92,9 @@ def save_weights(model: keras.Model, path: Path, process_id: int = 0) -> None:
 class Backup(keras.callbacks.Callback):
     """Saves the weights and the optimizer's state at the end of each epoch.
 
-    Keras's `BackupAndRestore` writes weights and epoch to two files in place. Killed between the two,
-    it trains an epoch twice and says nothing; `double_checkpoint=True` does not change that.
+    Keras's `BackupAndRestore` writes weights and epoch to two files in place, also with
+    `double_checkpoint=True`. Killed between the two it trains an epoch twice and says nothing; killed
+    in its first backup it cannot resume.
 
     Args:
         folder: Path of a folder for the backups alone, which all processes see.
