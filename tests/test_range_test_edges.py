@@ -124,6 +124,25 @@ def test_a_model_that_is_not_built_is_built_from_a_first_batch_which_is_not_lost
         np.testing.assert_allclose(got.loss, wanted.loss, rtol=1e-5)
 
 
+class OfOptionalInputs(keras.Model):
+    """A model one of whose inputs may be left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x["a"])
+
+
+@pytest.mark.skipif(not TENSORFLOW, reason="Keras takes None in a batch on TensorFlow")
+def test_inputs_that_are_left_out() -> None:
+    batches = [({"a": x, "b": None}, y) for x, y in reference.split(X, Y, 8)] * 2
+    arguments = {name: TEST[name] for name in ("num_steps", "max_lr", "verbose")}
+    result = lr_find(compiled(OfOptionalInputs()), (batch for batch in batches), **arguments)
+    assert len(result.loss) == 12
+
+
 def test_a_generator_is_gone_over_once_whatever_its_epochs() -> None:
     seen: list[int] = []
 

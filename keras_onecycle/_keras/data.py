@@ -32,7 +32,8 @@ def _inputs(x: Any) -> tuple[Any, Any]:
     """Returns the inputs of a batch, or what has their shapes, and the data."""
     if hasattr(x, "element_spec"):
         spec = _first(x.element_spec)
-        if all(getattr(leaf.shape, "rank", 0) is not None for leaf in keras.tree.flatten(spec)):
+        shapes = [getattr(leaf, "shape", None) for leaf in keras.tree.flatten(spec)]
+        if all(getattr(shape, "rank", None) is not None for shape in shapes):
             return spec, x
         return _first(next(iter(x))), x
     if isinstance(x, keras.utils.PyDataset):
@@ -56,7 +57,8 @@ def _generate(batch: Any, rest: Iterator[Any]) -> Iterator[Any]:
 
 
 def _symbolic(leaf: Any) -> Any:
-    if leaf is None:
+    # An input that is left out: None, or in a `tf.data.Dataset` an empty `tf.experimental.Optional`.
+    if leaf is None or hasattr(leaf, "has_value"):
         return None
     leaf = leaf if hasattr(leaf, "dtype") else keras.ops.convert_to_tensor(leaf)
     return keras.KerasTensor((None, *leaf.shape[1:]), keras.backend.standardize_dtype(leaf.dtype))
