@@ -256,7 +256,7 @@ def test_the_result_is_drawn() -> None:
         assert labels == ["suggested: 32", "out of memory: 64"]
     _, axes = plt.subplots(1, 2)
     assert BatchSizeResult([8], [0.1]).plot(axes) == list(axes)
-    with pytest.raises(ValueError, match=r"two Axes.*length 1"):
+    with pytest.raises(ValueError, match=r"2 Axes.*length 1"):
         result().plot(axes[:1])
     plt.close("all")
 
