@@ -227,7 +227,7 @@ class LRFinderWithoutPenalty(LRFinder):
 
 def weight_decay_find(
     build: Callable[..., keras.Model],
-    x: Any = None,
+    x: Any,
     y: Any = None,
     *,
     weight_decays: Iterable[float] = (1e-3, 1e-4, 1e-5, 0.0),
