@@ -10,14 +10,17 @@ import keras
 import pytest
 
 import run_all
+import tiny_cifar
 import train_step
+from keras_onecycle import models
 
 ROOT = Path(train_step.__file__).parent.parent
 
 pytestmark = pytest.mark.any_backend
 
 
-def test_one_runs_at_its_smallest() -> None:
+def test_one_runs_at_its_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "resnet", tiny_cifar.network)
     arguments = argparse.Namespace(
         small=True, rounds=2, depths=[20], batch_size=128, steps=4, backends=["tensorflow"]
     )

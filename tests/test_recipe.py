@@ -3,15 +3,17 @@
 import contextlib
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
 import recipe
-
-pytestmark = pytest.mark.any_backend
+from keras_onecycle import search
+from keras_onecycle.search import BatchSizeResult
 
 
 def task() -> recipe.Task:
@@ -35,7 +37,17 @@ def task() -> recipe.Task:
     )
 
 
-def test_from_end_to_end(tmp_path: Path) -> None:
+# One backend is enough; JAX compiles these in a third of the time.
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="run with JAX")
+def test_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = BatchSizeResult(batch_sizes=[32, 64], step_times=[0.1, 0.1])
+    monkeypatch.setattr(recipe, "find_batch_size", lambda *arguments, **named: sizes)
+
+    def first_setting_alone(build: Callable, grid: dict, *arguments: Any, **named: Any) -> Any:
+        first = {name: values[:1] for name, values in grid.items()}
+        return search.grid_search(build, first, *arguments, **named)
+
+    monkeypatch.setattr(recipe, "grid_search", first_setting_alone)
     recipe.run(task(), seeds=2, folds=2, out=tmp_path)
     table = (tmp_path / "recipe.md").read_text()
     for step in (
@@ -61,6 +73,7 @@ def test_from_end_to_end(tmp_path: Path) -> None:
     assert states == [("COMPLETE",)]
 
 
+@pytest.mark.any_backend
 def test_bad_options_are_named(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
     for option in ("--seeds", "--epochs", "--num-train"):
         with pytest.raises(SystemExit):

@@ -47,22 +47,21 @@ def test_two_replicas_normalize_as_one_device_does() -> None:
 
 
 @on_tensorflow
-def test_a_training_under_mirrored_strategy_is_resumed(
+def test_a_training_goes_on_under_mirrored_strategy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data_dir = tiny_cifar.write(tmp_path / "data")
     settings = Settings(depth=8, epochs=2, batch_size=80, max_lr=0.05, precision="float32")
     monkeypatch.setattr(training.models, "resnet", tiny_cifar.network)
 
-    def run() -> dict:
-        mirrored = devices.Devices(two_replicas().scope(), replicas=2)
-        return training.run(settings, tmp_path / "out", mirrored, data_dir=data_dir, verbose=0)
+    def run(on: devices.Devices) -> dict:
+        return training.run(settings, tmp_path / "out", on, data_dir=data_dir, verbose=0)
 
     with monkeypatch.context() as patch:
         tiny_cifar.interrupt_at(1, patch)
         with pytest.raises(KeyboardInterrupt):
-            run()
-    history = run()["history"]
+            run(devices.Devices())
+    history = run(devices.Devices(two_replicas().scope(), replicas=2))["history"]
     wanted = [reference.one_cycle(step, 4, max_lr=0.05) for step in (1, 3)]
     got = [(row["learning_rate"], row["momentum"]) for row in history]
     np.testing.assert_allclose(got, wanted, rtol=1e-4)
