@@ -16,7 +16,7 @@ import process_of_several
 import reference
 import tiny_cifar
 import training
-from keras_onecycle import OneCycle, lr_find
+from keras_onecycle import OneCycle
 from settings import Settings
 from test_distribution import two_replicas
 
@@ -37,7 +37,6 @@ def test_two_replicas_normalize_as_one_device_does() -> None:
             model = reference.build(keras.layers.BatchNormalization(synchronized=synchronized))
             model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
         arguments = {"batch_size": 16, "shuffle": False, "verbose": 0}
-        lr_find(model, x, y, num_steps=5, max_lr=0.1, **arguments)
         model.fit(x, y, callbacks=[OneCycle(0.02)], **arguments)
         return model
 
