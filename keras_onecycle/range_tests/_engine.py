@@ -394,3 +394,8 @@ def _check_validation_data(data: Any) -> None:
             "`validation_data` must be arrays, a dataset, or a tuple of them. "
             f"Received: validation_data={data!r} of type {type(data).__name__}"
         )
+    if isinstance(data, tuple) and len(data) > 3:
+        raise ValueError(
+            "`validation_data` must be `x`, `(x, y)` or `(x, y, sample_weight)`. "
+            f"Received: validation_data={data!r}"
+        )
