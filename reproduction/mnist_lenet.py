@@ -1,8 +1,8 @@
 """LeNet on MNIST: table 2 of "A disciplined approach to neural network hyper-parameters", arXiv 1803.09820.
 
-usage: python reproduction/mnist_lenet.py list              what there is to train, in order, and what is done
-       python reproduction/mnist_lenet.py train [--hours H] trains what is missing, in order
-       python reproduction/mnist_lenet.py table             prints the table of what is done
+usage: python reproduction/mnist_lenet.py list     what there is to train, in order, and what is done
+       python reproduction/mnist_lenet.py train    trains what is missing, in order
+       python reproduction/mnist_lenet.py table    prints the table of what is done
 
 Each training is one file in results/mnist-lenet/, written when it is done: the same command goes on after an
 interruption, and begins the training that was interrupted anew.
@@ -14,11 +14,15 @@ Accuracy is that on the 10,000 test images after the last update; no epoch is pi
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +34,15 @@ from keras_onecycle import OneCycle
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "mnist-lenet"
 SEEDS = range(4)
 TUNING_SEED = 100
+# The grid that every policy gets.
 RATES = (0.01, 0.03, 0.1, 0.3)
+POLICIES = ("one_cycle", "step", "cosine")
+# Epochs of the cycle's rise, the paper's step size, for epochs of a training.
+UP = {12: 5.0, 25: 12.0, 85: 40.0}
+MOMENTA = ((0.8, 0.8), (0.85, 0.85), (0.9, 0.9), (0.95, 0.95))
+WEIGHT_DECAYS = (3e-3, 1e-3, 1e-4)
+SUBSETS = (10_000, 20_000, 30_000, 40_000)
+BATCH_SIZES = (1024, 256, 128)
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,8 @@ class Run:
         """The name of the file, by what differs from the defaults."""
         parts = [self.policy, f"lr={self.lr:g}", f"epochs={self.epochs}"]
         parts += [f"up={self.up:g}"] if self.policy == "one_cycle" else []
-        if self.momentum not in ((0.9, 0.9), (0.95, 0.8)):
+        usual = (0.95, 0.8) if self.policy == "one_cycle" else (0.9, 0.9)
+        if self.momentum != usual:
             parts.append("momentum={:g}-{:g}".format(*self.momentum))
         for field in ("weight_decay", "images", "batch_size"):
             if getattr(self, field) != getattr(Run, field):
@@ -90,34 +103,67 @@ ROWS: dict[str, tuple[str, float, float]] = {
 
 
 def plan() -> Iterator[Run]:
-    """All trainings, in the order in which they are wanted; later ones read what earlier ones found."""
+    """All trainings, in the order in which they are wanted; some wait for the rates that others find."""
     for seed in SEEDS:
-        yield one_cycle(0.1, 12, 5, seed)
+        yield one_cycle(0.1, 12, UP[12], seed)
+        yield one_cycle(0.1, 25, UP[25], seed)
+        yield one_cycle(0.1, 50, 23, seed)
         yield Run("inv", 0.01, 12, seed)
     for epochs in (12, 25):
-        for policy in ("step", "cosine"):
-            for rate in RATES:
-                yield Run(policy, rate, epochs, TUNING_SEED)
+        for rate in RATES:
+            for policy in POLICIES:
+                yield tuned(policy, rate, epochs, TUNING_SEED)
+    for seed in SEEDS:
+        yield one_cycle(0.2, 85, UP[85], seed)
+        yield Run("inv", 0.01, 85, seed)
+        yield Run("step", 0.01, 85, seed)
+    for epochs in (12, 25, 85):
+        for policy in POLICIES:
             if (best := best_rate(policy, epochs)) is not None:
                 for seed in SEEDS:
-                    yield Run(policy, best, epochs, seed)
-        if epochs == 12:
+                    yield tuned(policy, best, epochs, seed)
+    for seed in SEEDS:
+        for momentum in MOMENTA:
+            yield one_cycle(0.1, 12, UP[12], seed, momentum=momentum)
+        for weight_decay in WEIGHT_DECAYS:
+            yield one_cycle(0.1, 12, UP[12], seed, weight_decay=weight_decay)
+        for rate in RATES:
+            yield one_cycle(rate, 25, UP[25], seed)
+    for policy in POLICIES:
+        if (best := best_rate(policy, 12)) is not None:
+            for images in SUBSETS:
+                for seed in SEEDS:
+                    # As many updates as 12 epochs of all images make.
+                    epochs = 12 * 60_000 // images
+                    yield replace(tuned(policy, best, epochs, seed), images=images)
+    for batch_size in BATCH_SIZES:
+        for rate in RATES:
+            yield one_cycle(rate, 12, UP[12], TUNING_SEED, batch_size=batch_size)
+        if (best := best_rate("one_cycle", 12, batch_size)) is not None:
             for seed in SEEDS:
-                yield one_cycle(0.1, 25, 12, seed)
-    for seed in SEEDS:
-        yield Run("inv", 0.01, 85, seed)
-        yield one_cycle(0.2, 85, 40, seed)
-    for seed in SEEDS:
-        yield one_cycle(0.1, 50, 23, seed)
-        yield Run("step", 0.01, 85, seed)
+                yield one_cycle(best, 12, UP[12], seed, batch_size=batch_size)
 
 
-def best_rate(policy: str, epochs: int) -> float | None:
-    """The rate of the grid that ends best with the tuning seed, or None where one is not done."""
-    ends = {rate: read(Run(policy, rate, epochs, TUNING_SEED)) for rate in RATES}
-    if None in ends.values():
-        return None
-    return max(ends, key=lambda rate: ends[rate]["test_accuracy"][-1])
+def tuned(policy: str, rate: float, epochs: int, seed: int) -> Run:
+    """A training of a policy with a rate of the grid."""
+    if policy == "one_cycle":
+        return one_cycle(rate, epochs, UP.get(epochs, 5 * epochs / 12), seed)
+    return Run(policy, rate, epochs, seed)
+
+
+def best_rate(policy: str, epochs: int, batch_size: int = 512) -> float | None:
+    """The rate of the grid that ends best with the tuning seed, or None where one is not done.
+
+    For 85 epochs, that of 25.
+    """
+    ends = {}
+    for rate in RATES:
+        run = tuned(policy, rate, min(epochs, 25), TUNING_SEED)
+        result = read(replace(run, batch_size=batch_size))
+        if result is None:
+            return None
+        ends[rate] = result["test_accuracy"][-1]
+    return max(ends, key=ends.get)
 
 
 def read(run: Run) -> dict[str, Any] | None:
@@ -126,15 +172,24 @@ def read(run: Run) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def data() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """MNIST in memory: images of shape (28, 28, 1) in [0, 1), and digits."""
-    import tensorflow_datasets as tfds
+@cache
+def data(path: Path | None) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """MNIST in memory: images of shape (28, 28, 1) in [0, 1), and digits.
 
-    parts = []
-    for split in ("train", "test"):
-        whole = tfds.as_numpy(tfds.load("mnist", split=split, batch_size=-1))
-        parts.append((whole["image"].astype("float32") / 256, whole["label"].astype("int32")))
-    return parts[0], parts[1]
+    From a file as `keras.datasets.mnist` has it, or where no path is given from `tensorflow_datasets`.
+    """
+    if path is not None:
+        with np.load(path) as arrays:
+            parts = [(arrays[f"x_{split}"], arrays[f"y_{split}"]) for split in ("train", "test")]
+    else:
+        import tensorflow_datasets as tfds
+
+        splits = (tfds.load("mnist", split=split, batch_size=-1) for split in ("train", "test"))
+        parts = [(whole["image"], whole["label"]) for whole in map(tfds.as_numpy, splits)]
+    train, test = (
+        (x.reshape(-1, 28, 28, 1).astype("float32") / 256, y.astype("int32")) for x, y in parts
+    )
+    return train, test
 
 
 def lenet(weight_decay: float) -> keras.Model:
@@ -155,9 +210,9 @@ def lenet(weight_decay: float) -> keras.Model:
     )
 
 
-def train(run: Run, parts: Any, verbose: int = 0) -> dict[str, Any]:
+def train(run: Run, path: Path | None = None) -> dict[str, Any]:
     """Trains and returns what is kept of it."""
-    (x, y), test = parts
+    (x, y), test = data(path)
     x, y = x[: run.images], y[: run.images]
     keras.utils.set_random_seed(run.seed)
     model = lenet(run.weight_decay)
@@ -192,18 +247,30 @@ def train(run: Run, parts: Any, verbose: int = 0) -> dict[str, Any]:
         validation_data=test,
         validation_batch_size=2_000,
         callbacks=callbacks,
-        verbose=verbose,
+        verbose=0,
     ).history
-    backend = keras.backend.backend()
     return {
         "run": asdict(run),
         # JSON has no NaN: a training that diverged has a null.
         "loss": [float(f"{v:.5g}") if np.isfinite(v) else None for v in history["loss"]],
         "test_accuracy": [round(value, 4) for value in history["val_accuracy"]],
+        "test_loss": [float(f"{v:.5g}") if np.isfinite(v) else None for v in history["val_loss"]],
         "seconds": round(time.perf_counter() - start),
-        "environment": f"{backend} {__import__(backend).__version__}, Keras {keras.__version__}, "
-        f"Python {platform.python_version()}, {os.cpu_count()} cores",
+        "environment": environment(),
     }
+
+
+def environment() -> str:
+    """What a result should be read with."""
+    backend = keras.backend.backend()
+    module = __import__(backend)
+    device = f"{os.cpu_count()} cores"
+    if backend == "jax" and module.default_backend() != "cpu":
+        device = module.devices()[0].device_kind
+    return (
+        f"{backend} {module.__version__}, Keras {keras.__version__}, "
+        f"Python {platform.python_version()}, {device}"
+    )
 
 
 class Inv(keras.optimizers.schedules.LearningRateSchedule):
@@ -253,12 +320,32 @@ def table() -> str:
     for label, (name, mean, spread) in ROWS.items():
         row(label, name, f"{mean:.2f} ± {spread:.2f}")
     row("inv 0.01, 12 epochs", "inv-lr=0.01-epochs=12", "")
-    for epochs in (12, 25):
-        for policy in ("step", "cosine"):
+    for epochs in UP:
+        for policy in POLICIES:
             if (best := best_rate(policy, epochs)) is not None:
                 label = f"{policy} {best:g} (best of the grid), {epochs} epochs"
-                row(label, f"{policy}-lr={best:g}-epochs={epochs}", "")
+                row(label, tuned(policy, best, epochs, 0).name.removesuffix("-seed=0"), "")
     return "\n".join(rows)
+
+
+def train_all(processes: int, path: Path | None, hours: float) -> None:
+    """Trains what is missing, so many at a time."""
+    end = time.monotonic() + 3600 * hours
+    # Not forked: neither backend survives that.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context) as pool:
+        while missing := [run for run in dict.fromkeys(plan()) if read(run) is None]:
+            todo = iter(missing)
+            busy = {pool.submit(train, run, path) for run in islice(todo, processes)}
+            while busy:
+                done, busy = wait(busy, return_when=FIRST_COMPLETED)
+                for future in done:
+                    write(future.result())
+                    print(future.result()["run"], future.result()["test_accuracy"][-1], flush=True)
+                    if time.monotonic() < end:
+                        busy |= {pool.submit(train, run, path) for run in islice(todo, 1)}
+            if time.monotonic() > end:
+                break
 
 
 def main() -> None:
@@ -267,24 +354,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=("list", "train", "table"))
+    parser.add_argument("--data", type=Path, help="mnist.npz of keras.datasets, not TFDS_DATA_DIR")
     parser.add_argument("--hours", type=float, default=np.inf, help="begin no training after this")
-    parser.add_argument("--verbose", type=int, default=0, choices=(0, 1, 2), help="as in fit")
+    parser.add_argument("--processes", type=int, default=1, help="so many trainings at a time")
     arguments = parser.parse_args()
     if arguments.command == "table":
         print(table())
     elif arguments.command == "list":
-        for run in plan():
+        for run in dict.fromkeys(plan()):
             print("done   " if read(run) else "missing", run.name)
     else:
-        start, parts = time.monotonic(), data()
-        for run in plan():
-            if read(run) is None and time.monotonic() - start < 3600 * arguments.hours:
-                result = train(run, parts, arguments.verbose)
-                write(result)
-                print(
-                    f"{run.name}: {result['test_accuracy'][-1]:.4f}, {result['seconds']} s",
-                    flush=True,
-                )
+        train_all(arguments.processes, arguments.data, arguments.hours)
 
 
 if __name__ == "__main__":
