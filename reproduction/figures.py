@@ -127,9 +127,8 @@ def factor(
 def super_convergence(lab: Lab) -> str:
     """Figure 1."""
     best, grids = {}, {}
-    for policy in ("one_cycle", "cosine", "piecewise"):
+    for policy in lab.preset.published_rates or ("one_cycle", "cosine", "piecewise"):
         best[policy], grids[policy] = lab.best_lr(policy)
-    cosine = lab.runs(policy="cosine", max_lr=best["cosine"])
     of_length = {
         policy: [lab.runs(policy=policy, max_lr=best[policy], epochs=n) for n in lengths]
         for policy, lengths in (
@@ -138,9 +137,11 @@ def super_convergence(lab: Lab) -> str:
         )
     }
     cycles, piecewise = of_length["one_cycle"], of_length["piecewise"]
+    cosine = [lab.runs(policy="cosine", max_lr=best["cosine"])] if "cosine" in best else []
     axes = panels(2)
     draw_runs(axes[0], cycles[0], "val_accuracy", "one cycle")
-    draw_runs(axes[0], cosine, "val_accuracy", "CosineDecay with warm-up")
+    for runs in cosine:
+        draw_runs(axes[0], runs, "val_accuracy", "CosineDecay with warm-up")
     for runs in piecewise:
         draw_runs(
             axes[0], runs, "val_accuracy", f"piecewise constant, {runs[0]['updates']} updates"
@@ -168,19 +169,23 @@ def super_convergence(lab: Lab) -> str:
         ]
         for label, kind in (
             ("one cycle", cycles),
-            ("CosineDecay with warm-up", [cosine]),
+            ("CosineDecay with warm-up", cosine),
             ("piecewise constant", piecewise),
         )
         for runs in kind
     ]
-    grid_lines = "\n".join(
-        f"- {grid_text(policy.replace('_', ' '), grid)}" for policy, grid in grids.items()
-    )
     header = ["training", "max. learning rate", "updates", "test accuracy (%)", "factor"]
-    return (
+    text = (
         f"{table(header, rows)}\n\n"
         "The factor is how many times the updates the piecewise-constant training needs for one cycle's "
         "mean accuracy, each of its seeds alone, between its lengths by the logarithm.\n\n"
+    )
+    if lab.preset.published_rates:
+        return text + "The learning rates are the published ones."
+    grid_lines = "\n".join(
+        f"- {grid_text(policy.replace('_', ' '), grid)}" for policy, grid in grids.items()
+    )
+    return text + (
         "Each learning rate is the best of one grid on the test set, with a seed that is not among those "
         "above, for the shortest one cycle and CosineDecay and for the middle length of piecewise "
         f"(accuracy, %):\n\n{grid_lines}"

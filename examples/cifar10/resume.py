@@ -1,4 +1,4 @@
-"""How a training resumes: settings to compare, a backup of each epoch, and a log with its row.
+"""How a training resumes: settings to compare, a backup after each epoch, and a log with its row.
 
 A backup is one file, named after the number of epochs that it holds. It gets that name when it is
 complete, so a kill at any moment, also while the file is written, loses at most one epoch. The cycle
@@ -90,7 +90,7 @@ def save_weights(model: keras.Model, path: Path, process_id: int = 0) -> None:
 
 
 class Backup(keras.callbacks.Callback):
-    """Saves the weights and the optimizer's state at the end of each epoch.
+    """Saves the weights and the optimizer's state at the end of an epoch.
 
     Keras's `BackupAndRestore` writes weights and epoch to two files in place, also with
     `double_checkpoint=True`. Killed between the two it trains an epoch twice and says nothing; killed
@@ -99,12 +99,14 @@ class Backup(keras.callbacks.Callback):
     Args:
         folder: Path of a folder for the backups alone, which all processes see.
         process_id: Integer, the number of this process. Defaults to `0`.
+        freq: Integer, epochs from one backup to the next. Defaults to `1`.
     """
 
-    def __init__(self, folder: Path, process_id: int = 0) -> None:
+    def __init__(self, folder: Path, process_id: int = 0, freq: int = 1) -> None:
         super().__init__()
         self.folder = folder
         self.process_id = process_id
+        self.freq = freq
 
     @property
     def epochs(self) -> int:
@@ -119,9 +121,11 @@ class Backup(keras.callbacks.Callback):
         return epochs
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if (epoch + 1) % self.freq:
+            return
         save_weights(self.model, self._path(epoch + 1), self.process_id)
         if self.process_id == 0:
-            self._path(epoch).unlink(missing_ok=True)
+            self._path(epoch + 1 - self.freq).unlink(missing_ok=True)
 
     def _path(self, epochs: int) -> Path:
         return self.folder / f"{epochs}{_SUFFIX}"

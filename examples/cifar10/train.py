@@ -50,6 +50,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="of the layers; auto: what should be fastest on this machine",
     )
     add("--steps-per-execution", type=int, default=defaults.steps_per_execution)
+    add("--backup-freq", type=int, default=1, help="epochs from one backup to the next")
     add("--seed", type=int, default=defaults.seed, help="of weights and data")
     add("--input", choices=INPUTS, default=defaults.input, help="auto: tf.data where it is")
     add("--verbose", type=int, choices=(0, 1, 2), default=1, help="as in fit: 2 is a line an epoch")
@@ -59,7 +60,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--num-processes", type=int, default=1)
     add("--process-id", type=int, default=0)
     parsed = parser.parse_args(arguments)
-    for name in ("epochs", "batch_size", "steps_per_execution", "num_processes"):
+    for name in ("epochs", "batch_size", "steps_per_execution", "backup_freq", "num_processes"):
         if getattr(parsed, name) < 1:
             option = name.replace("_", "-")
             parser.error(f"--{option} must be at least 1. Received: {getattr(parsed, name)}")
@@ -123,6 +124,7 @@ def train(parsed: argparse.Namespace, devices: Devices) -> None:
         data_dir=parsed.data_dir,
         verbose=parsed.verbose,
         overwrite=parsed.overwrite,
+        backup_freq=parsed.backup_freq,
         tensorboard=tensorboard,
         save_model=True,
     )

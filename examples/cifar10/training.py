@@ -180,6 +180,7 @@ def run(
     data_dir: Path | None = None,
     verbose: int | str = "auto",
     overwrite: bool = False,
+    backup_freq: int = 1,
     tensorboard: bool = False,
     save_model: bool = False,
 ) -> dict[str, Any]:
@@ -192,6 +193,7 @@ def run(
         data_dir: Path of the data. Defaults to `None`: as in `keras_onecycle.data`.
         verbose: As in `fit`.
         overwrite: Whether to delete a training in the folder, once this one is about to begin.
+        backup_freq: Epochs from one backup to the next, which a kill loses at most.
         tensorboard: Whether to write logs for TensorBoard, which needs it and TensorFlow.
         save_model: Whether to write `model.weights.h5` at the end.
 
@@ -213,7 +215,7 @@ def run(
         )
     chief = devices.process[0] == 0
     results_path = folder / "results.json"
-    backup = Backup(folder / "backup", devices.process[0])
+    backup = Backup(folder / "backup", devices.process[0], backup_freq)
     if settings.precision == "auto":
         settings = _with_precision(settings, None if overwrite else folder / "settings.json", chief)
     if not overwrite:
@@ -268,7 +270,7 @@ def run(
         "history": history,
     }
     write_json(results_path, results)
-    shutil.rmtree(backup.folder)
+    shutil.rmtree(backup.folder, ignore_errors=True)  # None, in a short training.
     return results
 
 
