@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_onecycle import _plotting
-from keras_onecycle._arguments import check_bool, check_float
+from keras_onecycle._arguments import check_bool, check_float, check_learning_rate
 from keras_onecycle.scheduler import HyperparameterScheduler
 from keras_onecycle.schedules import (
     Schedule,
@@ -47,7 +47,10 @@ class OneCycle(HyperparameterScheduler):
     `learning_rate` of its own.
 
     Args:
-        max_lr: Float above 0. The highest learning rate, best read off a range test (`lr_find`).
+        max_lr: Float above 0. The highest learning rate, best read off a range test (`lr_find`). With a
+            `MultiOptimizer`, that of its default optimizer, to which the others keep their ratios; or a
+            rate for each: a dict by the keys of its `OptimizerMap` and `"default"`, or a list in the
+            order of the map with that of the default optimizer last.
         total_steps: Integer, at least 1: optimizer updates in the cycle. With
             `gradient_accumulation_steps=k` an update is `k` batches. Past the last one, the last
             values are held. Defaults to `None`: those that `fit` makes.
@@ -55,7 +58,8 @@ class OneCycle(HyperparameterScheduler):
             going up. Defaults to `0.45`.
         anneal_strategy: `"linear"`, or `"cos"` for half cosine waves. Defaults to `"linear"`.
         cycle_momentum: Boolean. Whether momentum is cycled too: `momentum` of SGD, RMSprop and Muon,
-            `beta_1` of the Adam family. Defaults to `True`.
+            `beta_1` of the Adam family. `"available"` cycles that of the parts of a `MultiOptimizer`
+            that have one. Defaults to `True`.
         base_momentum: Float in [0, 1). Momentum where the learning rate is highest. Defaults to
             `0.85`.
         max_momentum: Float in [0, 1). Momentum at both ends. Defaults to `0.95`.
@@ -84,11 +88,11 @@ class OneCycle(HyperparameterScheduler):
 
     def __init__(
         self,
-        max_lr: float,
+        max_lr: float | Mapping[str, float] | Sequence[float],
         total_steps: int | None = None,
         pct_start: float = 0.45,
         anneal_strategy: str = "linear",
-        cycle_momentum: bool = True,
+        cycle_momentum: bool | str = True,
         base_momentum: float = 0.85,
         max_momentum: float = 0.95,
         div_factor: float = 10.0,
@@ -96,8 +100,9 @@ class OneCycle(HyperparameterScheduler):
         three_phase: bool = True,
         start_epoch: int | None = None,
     ) -> None:
+        self._rates = max_lr if isinstance(max_lr, Mapping | list | tuple) else None
         arguments = check_one_cycle(
-            max_lr=max_lr,
+            max_lr=_rate_of_default(max_lr),
             total_steps=total_steps,
             pct_start=pct_start,
             anneal_strategy=anneal_strategy,
@@ -112,6 +117,9 @@ class OneCycle(HyperparameterScheduler):
         self.div_factor: float = arguments["div_factor"]
         self.final_div_factor: float = arguments["final_div_factor"]
         self.three_phase: bool = arguments["three_phase"]
+        if cycle_momentum == "available":
+            self._optional = ("momentum",)
+            cycle_momentum = True
         self.cycle_momentum = check_bool("cycle_momentum", cycle_momentum)
         self.base_momentum = check_float("base_momentum", base_momentum, 0, 1, open_high=True)
         self.max_momentum = check_float("max_momentum", max_momentum, 0, 1, open_high=True)
@@ -172,3 +180,18 @@ class OneCycle(HyperparameterScheduler):
             steps = np.arange(self.total_steps)
             values = {n: evaluate(s, steps) for n, s in self.schedules(self.total_steps).items()}
         return _plotting.plot_steps(values, axes, first_step=first_step)
+
+
+def _rate_of_default(max_lr: Any) -> Any:
+    """Returns the rate of the default optimizer, where there is one for each part, all of them checked."""
+    if not isinstance(max_lr, Mapping | list | tuple):
+        return max_lr
+    rates = max_lr.values() if isinstance(max_lr, Mapping) else max_lr
+    for rate in rates:
+        check_learning_rate("max_lr", rate)
+    if not rates or (isinstance(max_lr, Mapping) and "default" not in max_lr):
+        raise ValueError(
+            '`max_lr` must have a rate for the default optimizer, under `"default"` or last. '
+            f"Received: max_lr={max_lr!r}"
+        )
+    return max_lr["default"] if isinstance(max_lr, Mapping) else max_lr[-1]

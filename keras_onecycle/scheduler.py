@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import keras
@@ -46,6 +46,10 @@ class HyperparameterScheduler(Callback):
 
     _of_one_fit = ("_scheduled",)
 
+    # Learning rates of the parts of a `MultiOptimizer`, and schedules that a part may lack.
+    _rates: Mapping[str, float] | Sequence[float] | None = None
+    _optional: Sequence[str] = ()
+
     def __init__(self, total_steps: int | None = None, start_epoch: int | None = None) -> None:
         super().__init__()
         self.total_steps = (
@@ -68,7 +72,8 @@ class HyperparameterScheduler(Callback):
         Returns:
             Dict of functions that map an integer tensor, of any shape, to a float tensor of that
             shape. Names are those of the optimizer's arguments; `"momentum"` stands for what the
-            optimizer calls so (`beta_1` in Adam).
+            optimizer calls so (`beta_1` in Adam). Of a `MultiOptimizer`, the learning rate is that of
+            the default optimizer, and the others keep their ratios to it.
         """
         raise NotImplementedError(f"`{type(self).__name__}` must define `schedules(total_steps)`.")
 
@@ -77,7 +82,8 @@ class HyperparameterScheduler(Callback):
         """The values of each update so far, by name: float arrays of shape `(updates,)`.
 
         They are recorded while training runs: changing an argument afterwards does not change them. A
-        hyperparameter that the optimizer does not compute with has no values, and a warning says so.
+        hyperparameter that the optimizer does not compute with has no values, and a warning says so. What
+        a part of a `MultiOptimizer` has is named with its key, as in `"learning_rate[backbone/.*]"`.
         """
         self._record()
         if not self._history and not self._next_step:
@@ -169,7 +175,11 @@ class HyperparameterScheduler(Callback):
         self, target: keras.Model | keras.Optimizer, total_steps: int, *, in_fit: bool
     ) -> None:
         scheduled = ScheduledHyperparameters(
-            target, self.schedules(total_steps), owner=type(self).__name__
+            target,
+            self.schedules(total_steps),
+            owner=type(self).__name__,
+            rates=self._rates,
+            optional=self._optional,
         )
         scheduled.attach(at_next_fit=self.detach if in_fit else None)
         self._scheduled = scheduled

@@ -51,6 +51,19 @@ def evaluate(schedule: Schedule, steps: Any) -> np.ndarray:
     return np.array(np.broadcast_to(values, np.shape(steps)))
 
 
+def scaled(schedule: Schedule, factor: float) -> Schedule:
+    """Returns a schedule whose values are those of another, times a factor."""
+    if factor == 1:
+        return schedule
+
+    def times(step: Any) -> Any:
+        return factor * schedule(step)
+
+    # By which `evaluate` knows what it can do without the backend.
+    times.func = getattr(schedule, "func", schedule)  # type: ignore[attr-defined]
+    return times
+
+
 def _cast(x: Any, dtype: str) -> Any:
     return x.astype(dtype) if isinstance(x, np.ndarray) else ops.cast(x, dtype)
 

@@ -195,12 +195,6 @@ def test_plot_draws_what_was_recorded() -> None:
         (keras.optimizers.RMSprop, "`RMSprop` was created with `momentum=0.0`"),
         (keras.optimizers.ScheduleFreeAdamW, "`ScheduleFreeAdamW` cannot follow a schedule"),
         (
-            lambda: keras.optimizers.MultiOptimizer(
-                keras.optimizers.OptimizerMap(keras.optimizers.SGD(momentum=0.9))
-            ),
-            "`MultiOptimizer` cannot follow a schedule",
-        ),
-        (
             lambda: keras.optimizers.SGD(
                 keras.optimizers.schedules.CosineDecay(0.1, 10), momentum=0.9
             ),

@@ -1,19 +1,9 @@
-"""Makes hyperparameters of an optimizer follow schedules inside the compiled step.
+"""Schedules on the optimizer of a model, or on each part of a `MultiOptimizer`, for the time of one `fit`."""
 
-While schedules are attached, the optimizer's class is one derived from its own, in which every scheduled
-hyperparameter is a property. Its `apply`, which Keras traces into the compiled step, first evaluates each
-schedule at `optimizer.iterations`, and the update then reads that value where it would have read a Python
-float. The optimizer's own attributes and variables are never written, so there is nothing to put back, and
-what is saved in the meantime holds the user's own values.
-"""
-
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.compiled_step import compile_step
@@ -22,12 +12,15 @@ from keras_onecycle._keras.optimizers import (
     build_optimizer,
     check_schedulable,
     counter_of,
+    has_momentum,
     momentum_names,
-    user_value,
+    parts_of,
+    relative_rates,
+    unwrap,
 )
 from keras_onecycle._keras.running_fit import RunningFit
-from keras_onecycle._keras.scheduled_values import ScheduledFloat, ScheduledTensor
-from keras_onecycle.schedules import Schedule, as_step, float_dtype
+from keras_onecycle._keras.scheduled_optimizer import ScheduledOptimizer
+from keras_onecycle.schedules import Schedule, scaled
 
 
 class ScheduledHyperparameters:
@@ -43,6 +36,9 @@ class ScheduledHyperparameters:
             them: `"learning_rate"`, `"weight_decay"`, `"beta_2"`. `"momentum"` stands for whatever
             the optimizer calls it (`momentum`, `beta_1`, and both in `Muon`).
         owner: String that errors name.
+        rates: Dict by key, or list with the default's last, of the learning rates that the parts of a
+            `MultiOptimizer` have beside each other. Defaults to `None`: their own.
+        optional: Names of schedules that a part may lack.
 
     Raises:
         TypeError: If `target` is neither a model nor an optimizer.
@@ -51,7 +47,13 @@ class ScheduledHyperparameters:
     """
 
     def __init__(
-        self, target: keras.Model | keras.Optimizer, schedules: Mapping[str, Schedule], owner: str
+        self,
+        target: keras.Model | keras.Optimizer,
+        schedules: Mapping[str, Schedule],
+        owner: str,
+        *,
+        rates: Mapping[str, float] | Sequence[float] | None = None,
+        optional: Sequence[str] = (),
     ) -> None:
         self.model: Any = target if isinstance(target, keras.Model) else None
         optimizer = target if self.model is None else getattr(target, "optimizer", None)
@@ -63,32 +65,41 @@ class ScheduledHyperparameters:
         self.optimizer = check_schedulable(optimizer)
         self.counter = counter_of(self.optimizer)
         self.owner = owner
-        self.start = 0
         self.attached = False
-        self.traced = False
-        self._attributes = {
-            name: self._momentum_names() if name == "momentum" else [name] for name in schedules
+        self._relative_rates = relative_rates(self.optimizer, rates)
+        self._parts = {
+            key: ScheduledOptimizer(part, self._attributes(part, schedules, optional), owner)
+            for key, part in parts_of(self.optimizer).items()
         }
-        self._stand_ins = {
-            attribute: ScheduledTensor(user_value(self.optimizer, attribute))
-            for attributes in self._attributes.values()
-            for attribute in attributes
-        }
-        self._in_apply = 0
-        self._in_users = 0
-        self.plan(schedules)
+        self._start = 0
+        self.plan(schedules, 0)
         self._check_free()
 
-    def plan(self, schedules: Mapping[str, Schedule], start: int | None = None) -> None:
-        """Sets the schedules, and the value of `optimizer.iterations` at step 0, until a step is traced."""
-        self.schedules = dict(schedules)
-        self._by_attribute = {
-            attribute: schedule
-            for name, schedule in self.schedules.items()
-            for attribute in self._attributes[name]
+    def plan(self, schedules: Mapping[str, Schedule], start: int) -> None:
+        """Sets the schedules, and the number of updates made at step 0, until a step is traced."""
+        self._schedules, self._start = schedules, start
+        batches, per_update = self.batches(), batches_per_update(self.optimizer)
+        for key, part in self._parts.items():
+            of_part = dict(schedules)
+            if "learning_rate" in schedules:
+                rate = scaled(schedules["learning_rate"], self._relative_rates[key])
+                of_part["learning_rate"] = rate
+            # A part of a `MultiOptimizer` counts for itself, and may have been in use before.
+            part.plan(of_part, start + (part.batches() - batches) // per_update)
+
+    @property
+    def traced(self) -> bool:
+        """Whether a step was traced that follows the schedules."""
+        return any(part.traced for part in self._parts.values())
+
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """The schedules by name; those of a part of a `MultiOptimizer` with its key in brackets."""
+        return {
+            _name(name, key): schedule
+            for key, part in self._parts.items()
+            for name, schedule in part.schedules.items()
         }
-        if start is not None:
-            self.start = start
 
     def attach(
         self,
@@ -105,11 +116,11 @@ class ScheduledHyperparameters:
                 asks for it anew. Defaults to that of this package.
         """
         self._check_free()
-        self.start = self.iterations()
-        self.traced = False
         if self.model is not None:
             build_optimizer(self.model)
-        _set_class(self.optimizer, self._derived_class(type(self.optimizer)))
+        self.plan(self._schedules, self.iterations())
+        for part in self._parts.values():
+            part.attach()
         self.attached = True
         if self.model is not None:
             self._compile_step = compile_step
@@ -122,7 +133,8 @@ class ScheduledHyperparameters:
         """Takes the schedules off: the optimizer's hyperparameters are the user's again."""
         if not self.attached:
             return
-        _set_class(self.optimizer, self.optimizer.__class__)
+        for part in self._parts.values():
+            part.detach()
         self.attached = False
         if self.model is not None:
             vars(self.model).pop("make_train_function", None)
@@ -134,8 +146,7 @@ class ScheduledHyperparameters:
 
     def iterations(self) -> int:
         """Returns the number of updates that the optimizer has made."""
-        self._sync()
-        return backend.to_int(self.optimizer.iterations)
+        return self.batches() // batches_per_update(self.optimizer)
 
     def batches(self) -> int:
         """Returns the number of batches that went into updates, whole or in part."""
@@ -146,19 +157,31 @@ class ScheduledHyperparameters:
         """Returns the step that the next update will be, now or after so many batches."""
         if batches is None:
             batches = self.batches()
-        return batches // batches_per_update(self.optimizer) - self.start
+        return batches // batches_per_update(self.optimizer) - self._start
 
     def unused(self) -> list[str]:
         """Returns what is scheduled and no traced update computes with."""
-        return [
-            name
-            for name, attributes in self._attributes.items()
-            if not all(self._stand_ins[attribute].was_used for attribute in attributes)
-        ]
+        return [_name(name, key) for key, part in self._parts.items() for name in part.unused()]
 
-    def _momentum_names(self) -> list[str]:
+    def _attributes(
+        self, part: keras.Optimizer, schedules: Mapping[str, Schedule], optional: Sequence[str]
+    ) -> dict[str, list[str]]:
+        """Returns the attributes of a part that each schedule moves."""
+        attributes = {name: [name] for name in schedules}
+        if "momentum" in schedules:
+            try:
+                attributes["momentum"] = self._momentum_names(part)
+            except ValueError:
+                if "momentum" not in optional or not any(
+                    map(has_momentum, parts_of(self.optimizer).values())
+                ):
+                    raise
+                del attributes["momentum"]
+        return attributes
+
+    def _momentum_names(self, part: keras.Optimizer) -> list[str]:
         try:
-            return momentum_names(self.optimizer)
+            return momentum_names(part)
         except ValueError as error:
             if self.model is None or type(self.model).compile is keras.Model.compile:
                 raise
@@ -173,8 +196,10 @@ class ScheduledHyperparameters:
             backend.sync(self.model)
 
     def _check_free(self) -> None:
-        followed = getattr(type(self.optimizer), "_keras_onecycle", None)
-        if followed is not None:
+        for part in self._parts.values():
+            followed = getattr(type(part.optimizer), "_keras_onecycle", None)
+            if followed is None:
+                continue
             raise ValueError(
                 f"The optimizer already follows the schedule of `{followed.owner}`, and cannot follow "
                 f"that of `{self.owner}` too. Remove one of the two callbacks, or call `detach()` of the "
@@ -187,7 +212,7 @@ class ScheduledHyperparameters:
             self._at_next_fit()
             self.detach()
             model.make_train_function(force=force)
-        elif check_schedulable(model.optimizer) is not self.optimizer:
+        elif unwrap(model.optimizer) is not self.optimizer:
             raise ValueError(
                 f"The model was compiled anew during `fit`, and `{self.owner}` follows the optimizer that it "
                 "began with. End this `fit`, and begin another after `model.compile(...)`. "
@@ -196,102 +221,6 @@ class ScheduledHyperparameters:
         elif force or model.train_function is None:
             self._compile_step(model)
 
-    def _now(self, attribute: str) -> Any:
-        return self._by_attribute[attribute](as_step(self.optimizer.iterations) - self.start)
 
-    @contextmanager
-    def _apply(self) -> Iterator[None]:
-        """Lets the optimizer find the values of this step."""
-        values = {name: ops.cast(self._now(name), float_dtype()) for name in self._stand_ins}
-        for name, value in values.items():
-            self._stand_ins[name].hold(value)
-        # A count, not a flag: under `MirroredStrategy` the replicas' threads are here together.
-        self._in_apply += 1
-        try:
-            yield
-        finally:
-            self._in_apply -= 1
-            if not self._in_apply:
-                # A trace that has ended would else live on in them.
-                for stand_in in self._stand_ins.values():
-                    stand_in.hold(None)
-
-    @contextmanager
-    def _users(self) -> Iterator[None]:
-        """Lets the optimizer find the values that the user gave it."""
-        self._in_users += 1
-        try:
-            yield
-        finally:
-            self._in_users -= 1
-
-    def _read(self, name: str) -> Any:
-        if self._in_users:
-            return self._stand_ins[name].user_value
-        if self._in_apply:
-            return self._stand_ins[name]
-        value = self._now(name)
-        if not backend.is_concrete(value):
-            return value
-        number = ScheduledFloat(value)
-        number.refuse = lambda assigned: self._refuse(name, assigned)
-        return number
-
-    def _refuse(self, name: str, value: Any) -> None:
-        message = (
-            f"`{name}` follows the schedule of `{self.owner}` and cannot be set by anything else, such as a "
-            "`LearningRateScheduler` or `ReduceLROnPlateau` beside it. Remove one of the two; after a `fit` "
-            f"that was interrupted, call `detach()` of the callback first. Received: {name}={value!r}"
-        )
-        if not self.traced:
-            raise ValueError(message)
-        # Hours into a training, going on is better than losing it.
-        warnings.warn(message + ", which was ignored.", stacklevel=3)
-
-    def _derived_class(self, base: Any) -> type[keras.Optimizer]:
-        """Makes the class that the optimizer has while it follows the schedules."""
-        scheduled = self
-
-        def build(optimizer: Any, variables: Any) -> None:
-            with scheduled._users():
-                base.build(optimizer, variables)
-
-        def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
-            scheduled.traced = True
-            with scheduled._apply():
-                return base.apply(optimizer, grads, trainable_variables)
-
-        def get_config(optimizer: Any) -> dict[str, Any]:
-            with scheduled._users():
-                return base.get_config(optimizer)
-
-        def reduce(optimizer: Any) -> tuple[Any, ...]:
-            # A class method of Keras's rebuilds it: that of the base, which pickle finds by its name.
-            function, *arguments = base.__reduce__(optimizer)
-            return (getattr(base, function.__name__), *arguments)
-
-        def scheduled_property(name: str) -> property:
-            return property(
-                lambda optimizer: scheduled._read(name),
-                lambda optimizer, value: scheduled._refuse(name, value),
-            )
-
-        members: dict[str, Any] = {
-            "__module__": base.__module__,
-            "__qualname__": base.__qualname__,
-            "__doc__": base.__doc__,
-            # Saving asks the object for its class, and must find the one that is registered.
-            "__class__": property(lambda optimizer: base),
-            "_keras_onecycle": scheduled,
-            "build": build,
-            "apply": apply,
-            "get_config": get_config,
-            "__reduce__": reduce,
-        }
-        members |= {name: scheduled_property(name) for name in self._stand_ins}
-        return type(base.__name__, (base,), members)
-
-
-def _set_class(optimizer: keras.Optimizer, cls: type[keras.Optimizer]) -> None:
-    # Not `optimizer.__class__ = cls`: the derived class has a property of that name.
-    object.__dict__["__class__"].__set__(optimizer, cls)
+def _name(name: str, key: str) -> str:
+    return f"{name}[{key}]" if key else name

@@ -42,6 +42,8 @@ class RangeTest(Callback):
     # What moves, and the function that runs the test.
     moved = "learning_rate"
     function = "lr_find"
+    # What a part of a `MultiOptimizer` may lack.
+    optional: Sequence[str] = ()
 
     def __init__(
         self,
@@ -89,12 +91,16 @@ class RangeTest(Callback):
     def check(self) -> None:
         """Raises an error where the model, or its optimizer, cannot be tested."""
         model = self.model
-        ScheduledHyperparameters(model, self.schedules(), owner=type(self).__name__)
+        self._schedule(model)
         if model.built and not model.trainable_variables:
             raise ValueError(
                 "The model has no trainable variables: every layer is frozen. Set `layer.trainable = True` "
                 f"and compile it again. Received: model={model!r}"
             )
+
+    def _schedule(self, model: keras.Model) -> ScheduledHyperparameters:
+        owner = type(self).__name__
+        return ScheduledHyperparameters(model, self.schedules(), owner, optional=self.optional)
 
     def restore(self) -> None:
         """Puts model and optimizer back as they were before the test.
@@ -135,7 +141,7 @@ class RangeTest(Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.check()
         model, schedules = self.model, self.schedules()
-        self._scheduled = ScheduledHyperparameters(model, schedules, owner=type(self).__name__)
+        self._scheduled = self._schedule(model)
         self._snapshot = Snapshot(model)
         self._resets = False
         self._scheduled.attach(at_next_fit=self._forget, compile_step=self._compile_step)

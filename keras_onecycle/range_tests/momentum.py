@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_onecycle._arguments import check_float, check_learning_rate
-from keras_onecycle._keras.optimizers import check_schedulable
+from keras_onecycle._keras.optimizers import default_part, user_value
 from keras_onecycle.range_tests._engine import RangeTest, range_test_arguments, run_range_test
 from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import Schedule, interpolate
@@ -17,6 +17,7 @@ class _MomentumFinder(RangeTest):
     """Runs the momentum range test in `fit`; the arguments are those of `momentum_find`."""
 
     moved = "momentum"
+    optional = ("momentum",)
     function = "momentum_find"
 
     def __init__(
@@ -42,7 +43,7 @@ class _MomentumFinder(RangeTest):
         """Returns the momentum and the fixed learning rate as functions of the step."""
         rate = self.learning_rate
         if rate is None:
-            rate = check_schedulable(self.model.optimizer).get_config()["learning_rate"]
+            rate = user_value(default_part(self.model.optimizer), "learning_rate")
         momentum = partial(
             interpolate,
             boundaries=[0.0, self.num_steps - 1.0],
