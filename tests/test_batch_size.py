@@ -101,6 +101,7 @@ def test_a_model_that_was_not_trained_is_left_without_a_compiled_function(
         np.testing.assert_array_equal(got, kept)
 
 
+@pytest.mark.any_backend
 def test_the_model_is_put_back_after_an_exception(capsys: pytest.CaptureFixture) -> None:
     model = batch_size_model.build()
     x, y = batch_size_model.data()
@@ -121,6 +122,7 @@ def test_the_model_is_put_back_after_an_exception(capsys: pytest.CaptureFixture)
     assert not capsys.readouterr().out
 
 
+@pytest.mark.any_backend
 def test_the_schedule_of_an_interrupted_fit_is_taken_off_for_good() -> None:
     class Interrupt(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
