@@ -5,8 +5,12 @@ from importlib.util import find_spec
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Two devices, for the tests of training on several; one test process uses few threads anyway.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+# Two devices, for the tests of training on several; one test process uses few threads anyway. And
+# without optimization: XLA compiles in half the time, which a few steps do not make up for.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0",
+)
 
 import keras
 import pytest
