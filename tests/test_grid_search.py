@@ -118,6 +118,7 @@ def by_hand(x: np.ndarray, y: np.ndarray, seed: int, **params: Any) -> keras.Mod
     return model
 
 
+@pytest.mark.any_backend
 def test_one_range_test_for_a_search_or_one_for_each_setting() -> None:
     x, y = data()
     range_test = {"num_steps": 30, "max_lr": 20.0}

@@ -182,6 +182,7 @@ def test_under_gradient_accumulation_a_point_is_the_mean_of_its_batches() -> Non
     np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
 
 
+@pytest.mark.any_backend
 def test_it_smooths_the_loss_and_stops_when_it_diverges() -> None:
     x, y = reference.data(64)
     result = lr_find(compiled(), x, y, batch_size=8, max_lr=1e3, smoothing=0.5, verbose=0)
@@ -221,6 +222,7 @@ def shifted(loss: Callable) -> keras.Model:
     return model
 
 
+@pytest.mark.any_backend
 def test_losses_below_zero_stop_it_only_when_they_diverge() -> None:
     x, y = reference.data(64)
     square = keras.losses.mean_squared_error
@@ -533,6 +535,7 @@ def test_an_unbuilt_model_is_named_by_the_callback() -> None:
     model.fit(x, y, verbose=0)
 
 
+@pytest.mark.any_backend
 def test_the_finder_pickles_copies_and_is_used_twice() -> None:
     x, y = reference.data(64)
     finder = LRFinder(num_steps=10)
@@ -667,6 +670,7 @@ def test_lr_find_names_bad_arguments_before_it_trains() -> None:
         np.testing.assert_array_equal(got, kept)
 
 
+@pytest.mark.any_backend
 def test_lr_find_names_what_it_cannot_take() -> None:
     x, y = reference.data(16)
     with pytest.raises(TypeError, match="model='model'"):

@@ -82,6 +82,7 @@ def train_and_save(optimizer: keras.Optimizer, path: Path) -> tuple[keras.Model,
     return model, kept
 
 
+@pytest.mark.any_backend
 def test_files_of_mid_cycle_load_where_only_keras_is(tmp_path: Path) -> None:
     optimizers = {
         "sgd": keras.optimizers.SGD(0.01, momentum=0.9, nesterov=True),

@@ -67,6 +67,7 @@ def test_given_to_fit() -> None:
     assert fitted.best_estimator_.model_.optimizer.momentum == 0.9
 
 
+@pytest.mark.any_backend
 def test_given_in_the_grid() -> None:
     x, y = data()
     fit_kwargs = {"callbacks": [OneCycle(0.3)], "batch_size": 8, "epochs": 2, "verbose": 0}

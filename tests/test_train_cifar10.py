@@ -121,7 +121,7 @@ def test_killed_while_a_backup_is_written_it_goes_on(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
     )
     backup, end = Backup(out / "backup"), time.monotonic() + 240
     while not (backup.epochs and list(backup.folder.glob("partial*"))):

@@ -177,6 +177,7 @@ def bounded(weight_decay: float) -> keras.Model:
     return model
 
 
+@pytest.mark.any_backend
 def test_each_test_has_a_bar_and_a_name(capsys: pytest.CaptureFixture) -> None:
     x, y = reference.data(64)
     arguments = {"weight_decays": [0.1, 0.0], "num_steps": 4, "max_lr": 0.1, "batch_size": 8}
