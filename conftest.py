@@ -1,15 +1,16 @@
-"""The doctests of the package: what they find imported, and that one backend runs them."""
+"""The doctests: what they find imported, and that one backend runs them."""
 
 import keras
 import numpy as np
 import pytest
 
+import data
 import keras_onecycle
 
 
 @pytest.fixture(autouse=True)
 def _names(doctest_namespace: dict) -> None:
-    doctest_namespace |= {"keras": keras, "np": np, "keras_onecycle": keras_onecycle}
+    doctest_namespace |= {"keras": keras, "np": np, "keras_onecycle": keras_onecycle, "data": data}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,12 +25,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import data
 from _common import rounds
-from keras_onecycle import data
-from keras_onecycle.data._statistics import STATISTICS
-from keras_onecycle.data.pipelines import training_batches
+from data.pipelines import training_batches
+from data.statistics import STATISTICS
 
-USUAL, OURS = "usual, image by image", "`keras_onecycle.data.cifar10`"
+USUAL, OURS = "usual, image by image", "`data.cifar10`"
 LAYER = "`RandomCropFlip` and `standardization` alone, compiled"
 
 

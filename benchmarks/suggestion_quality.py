@@ -18,7 +18,7 @@ regret below 0 is possible. The loss is compared too, each capped at that of gue
 saturates and diverged losses would outweigh everything. Where a method gives no suggestion, that is
 counted, and left out of its means.
 
-CIFAR-10 is read as `keras_onecycle.data.load_arrays` does: name its folder in TFDS_DATA_DIR. All that was
+CIFAR-10 is read as `data.load_arrays` does: name its folder in TFDS_DATA_DIR. All that was
 trained is kept with `--save` as it goes; with `--resume` too, the same command goes on after a kill.
 """
 
@@ -40,8 +40,9 @@ import numpy as np
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
+import data
 from _common import rounds
-from keras_onecycle import OneCycle, RangeTestResult, data, lr_find
+from keras_onecycle import OneCycle, RangeTestResult, lr_find
 
 Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 

@@ -26,7 +26,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import keras
     import numpy as np
 
-    from keras_onecycle import models
+    from resnet import resnet
 
     depths, batch_size, steps = arguments.depths, arguments.batch_size, arguments.steps
     if arguments.small:
@@ -37,7 +37,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = []
     for depth, precision in itertools.product(depths, PRECISIONS):
         keras.config.set_dtype_policy(precision)
-        model = models.resnet(depth)
+        model = resnet(depth)
         model.compile(
             keras.optimizers.SGD(0.01, momentum=0.9),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -28,11 +28,15 @@ import keras
 import matplotlib as mpl
 import numpy as np
 
-from keras_onecycle import OneCycle, data, lr_find, models, momentum_find
+from keras_onecycle import OneCycle, lr_find, momentum_find
 from keras_onecycle.search import find_batch_size, grid_search, weight_decay_find
 
+sys.path.append(str(Path(__file__).resolve().parent / "cifar10"))
 mpl.use("Agg")  # Pictures go to files.
 import matplotlib.pyplot as plt
+
+import data
+from resnet import resnet
 
 MOMENTUM = 0.9
 DEFAULT_BATCH_SIZE = 32
@@ -107,7 +111,7 @@ def cifar10(data_dir: Path | None, num_train: int | None) -> Task:
                 keras.Input((32, 32, 3), dtype="uint8"),
                 data.RandomCropFlip(),
                 data.standardization("cifar10"),
-                models.resnet(8, weight_decay=weight_decay, dropout=dropout),
+                resnet(8, weight_decay=weight_decay, dropout=dropout),
             ]
         )
 

@@ -1,6 +1,6 @@
 """The 1cycle policy, cyclical momentum and the LR range test for Keras 3."""
 
-from keras_onecycle import data, models, search
+from keras_onecycle import search
 from keras_onecycle._version import __version__
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_tests import (
@@ -20,9 +20,7 @@ __all__ = [
     "OneCycleSchedule",
     "RangeTestResult",
     "__version__",
-    "data",
     "lr_find",
-    "models",
     "momentum_find",
     "search",
     "suggestion",

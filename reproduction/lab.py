@@ -109,7 +109,7 @@ class Lab:
         command: String that errors tell the user to run.
         train: Whether what is missing is trained.
         resume: Whether what is unfinished goes on.
-        data_dir: Path of the data. Defaults to `None`: as in `keras_onecycle.data`.
+        data_dir: Path of the data. Defaults to `None`: as in `data.load_arrays`.
         verbose: As in `fit`.
     """
 

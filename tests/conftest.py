@@ -1,8 +1,11 @@
 """Tests run on the backend that `KERAS_BACKEND` names, without a display and in any order."""
 
 import os
+import sys
 from importlib.util import find_spec
 
+# What the tests import, their child processes find too.
+os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Two devices, for the tests of training on several; one test process uses few threads anyway. And

@@ -8,9 +8,10 @@ import sys
 import keras
 import numpy as np
 
+import data
 import devices
 import reference
-from keras_onecycle import OneCycle, data, lr_find
+from keras_onecycle import OneCycle, lr_find
 
 
 def train(process: tuple[int, int] = (0, 1)) -> list[np.ndarray]:

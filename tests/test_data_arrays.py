@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_onecycle import data
-from keras_onecycle.data._statistics import STATISTICS
+import data
+from data.statistics import STATISTICS
 
 pytestmark = [
     pytest.mark.any_backend,

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_onecycle import OneCycle, data
-from keras_onecycle.data._crop_flip import num_choices, pixel_indices
-from keras_onecycle.data._statistics import STATISTICS
+import data
+from data.crop_flip import num_choices, pixel_indices
+from data.statistics import STATISTICS
+from keras_onecycle import OneCycle
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Is a part missing")
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keras_onecycle.data import ArrayBatches
+from data import ArrayBatches
 
 pytestmark = pytest.mark.any_backend
 

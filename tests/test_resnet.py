@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_onecycle.models import resnet
+from resnet import resnet
 
 
 def parameters(model: keras.Model) -> int:

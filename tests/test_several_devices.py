@@ -51,7 +51,7 @@ def test_a_training_goes_on_under_mirrored_strategy(
 ) -> None:
     data_dir = tiny_cifar.write(tmp_path / "data")
     settings = Settings(depth=8, epochs=2, batch_size=80, max_lr=0.05, precision="float32")
-    monkeypatch.setattr(training.models, "resnet", tiny_cifar.network)
+    monkeypatch.setattr(training, "resnet", tiny_cifar.network)
 
     def run(on: devices.Devices) -> dict:
         return training.run(settings, tmp_path / "out", on, data_dir=data_dir, verbose=0)

@@ -63,13 +63,13 @@ def resumed(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(training, "fast_precision", lambda: (name, "in this test"))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.models, "resnet", tiny_cifar.network)
+        patch.setattr(training, "resnet", tiny_cifar.network)
         choose("float32")
         tiny_cifar.interrupt_at(1, patch)
         with pytest.raises(KeyboardInterrupt):
             training.run(settings, out, **arguments)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.models, "resnet", tiny_cifar.network)
+        patch.setattr(training, "resnet", tiny_cifar.network)
         choose("mixed_float16")
         patch.setattr(training, "lr_find", None)
         training.run(settings, out, **arguments)

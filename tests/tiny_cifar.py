@@ -30,7 +30,7 @@ def write(folder: Path, num_train: int = 160, num_test: int = 50) -> Path:
 
 
 def network(depth: int, classes: int = 10, **arguments: object) -> keras.Model:
-    """Returns what a test puts in the place of `keras_onecycle.models.resnet`."""
+    """Returns what a test puts in the place of `resnet`."""
     pool, dense = keras.layers.AveragePooling2D(8), keras.layers.Dense(classes)
     return keras.Sequential([keras.Input((32, 32, 3)), pool, keras.layers.Flatten(), dense])
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_onecycle import models
+from resnet import resnet
 
 CLASSES = 10
 
@@ -49,7 +49,7 @@ class ResNet(Subject):
 
     def layers(self) -> keras.Model:
         """Returns the model, not compiled."""
-        return models.resnet(self.depth)
+        return resnet(self.depth)
 
 
 class Dense(Subject):

@@ -15,9 +15,11 @@ from typing import Any
 
 import keras
 
+import data
 from devices import Devices
-from keras_onecycle import OneCycle, RangeTestResult, data, lr_find, models
+from keras_onecycle import OneCycle, RangeTestResult, lr_find
 from precision import fast_precision
+from resnet import resnet
 from resume import Backup, Log, check_settings, delete, read_log, save_weights
 from settings import POLICIES, Settings, read_json, write_json
 
@@ -117,7 +119,7 @@ def prepare(
             padding=settings.padding,
         )
     with devices.scope:
-        model = models.resnet(
+        model = resnet(
             settings.depth,
             classes,
             dropout=settings.dropout,
@@ -190,7 +192,7 @@ def run(
         settings: What to train. Settings that differ from those in the folder are an error.
         folder: Path of the folder of this training alone.
         devices: What `devices.set_up` returned. Defaults to one device.
-        data_dir: Path of the data. Defaults to `None`: as in `keras_onecycle.data`.
+        data_dir: Path of the data. Defaults to `None`: as in `data.load_arrays`.
         verbose: As in `fit`.
         overwrite: Whether to delete a training in the folder, once this one is about to begin.
         backup_freq: Epochs from one backup to the next, which a kill loses at most.

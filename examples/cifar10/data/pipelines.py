@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data.arrays import check_arguments, load_arrays
+from data.crop_flip import PADDING_MODES, num_choices, pixel_indices
+from data.statistics import STATISTICS
 from keras_onecycle._arguments import check_bool, check_choice, check_int
-from keras_onecycle.data._crop_flip import PADDING_MODES, num_choices, pixel_indices
-from keras_onecycle.data._statistics import STATISTICS
-from keras_onecycle.data.arrays import check_arguments, load_arrays
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -47,7 +47,7 @@ def cifar10(
     Example:
 
     ```python
-    train, test = keras_onecycle.data.cifar10(128)
+    train, test = data.cifar10(128)
     model.fit(train, validation_data=test, epochs=30, callbacks=[OneCycle(max_lr=0.1)])
     ```
 
@@ -55,7 +55,7 @@ def cifar10(
     >>> x, y = np.zeros((40, 32, 32, 3), "uint8"), np.arange(40) % 10
     >>> folder = tempfile.TemporaryDirectory()
     >>> np.savez(f"{folder.name}/cifar10.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    >>> train, test = keras_onecycle.data.cifar10(16, folder.name)
+    >>> train, test = data.cifar10(16, folder.name)
     >>> len(train), len(test)
     (2, 3)
     >>> images, labels = next(iter(train))
@@ -115,7 +115,7 @@ def cifar100(
     Example:
 
     ```python
-    train, test = keras_onecycle.data.cifar100(128)
+    train, test = data.cifar100(128)
     model.fit(train, validation_data=test, epochs=30, callbacks=[OneCycle(max_lr=0.1)])
     ```
 

@@ -14,13 +14,13 @@ class ArrayBatches(keras.utils.PyDataset):
     Example:
 
     >>> x, y = np.zeros((50, 32, 32, 3), "uint8"), np.arange(50)
-    >>> batches = keras_onecycle.data.ArrayBatches(x, y, batch_size=16, seed=0)
+    >>> batches = data.ArrayBatches(x, y, batch_size=16, seed=0)
     >>> len(batches), batches[0][0].shape
     (3, (16, 32, 32, 3))
 
     Of two processes, each makes half of every batch:
 
-    >>> halves = [keras_onecycle.data.ArrayBatches(x, y, 16, seed=0, process=(i, 2)) for i in (0, 1)]
+    >>> halves = [data.ArrayBatches(x, y, 16, seed=0, process=(i, 2)) for i in (0, 1)]
     >>> bool((np.concatenate([half[0][1] for half in halves]) == batches[0][1]).all())
     True
 

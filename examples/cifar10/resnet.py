@@ -29,7 +29,7 @@ def resnet(
 
     Example:
 
-    >>> model = keras_onecycle.models.resnet(depth=20)
+    >>> model = resnet(depth=20)
     >>> model.output_shape
     (None, 10)
     >>> sum(int(np.prod(weight.shape)) for weight in model.trainable_variables)

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from data.crop_flip import PADDING_MODES, num_choices, pixel_indices
+from data.statistics import STATISTICS
 from keras_onecycle._arguments import check_choice, check_int
-from keras_onecycle.data._crop_flip import PADDING_MODES, num_choices, pixel_indices
-from keras_onecycle.data._statistics import STATISTICS
 
 
 @keras.saving.register_keras_serializable(package="keras_onecycle")
@@ -23,7 +23,7 @@ class RandomCropFlip(keras.layers.Layer):
     Example:
 
     >>> images = np.random.randint(0, 256, (8, 32, 32, 3), "uint8")
-    >>> layer = keras_onecycle.data.RandomCropFlip(seed=0)
+    >>> layer = data.RandomCropFlip(seed=0)
     >>> layer(images, training=True).shape == images.shape
     True
     >>> bool((np.array(layer(images)) == images).all())
@@ -33,8 +33,8 @@ class RandomCropFlip(keras.layers.Layer):
 
     >>> model = keras.Sequential([
     ...     keras.Input((32, 32, 3), dtype="uint8"),
-    ...     keras_onecycle.data.RandomCropFlip(),
-    ...     keras_onecycle.data.standardization("cifar10"),
+    ...     data.RandomCropFlip(),
+    ...     data.standardization("cifar10"),
     ...     keras.layers.Flatten(),
     ...     keras.layers.Dense(10),
     ... ])
@@ -110,7 +110,7 @@ def standardization(name: str = "cifar10") -> keras.layers.Normalization:
 
     Example:
 
-    >>> layer = keras_onecycle.data.standardization("cifar10")
+    >>> layer = data.standardization("cifar10")
     >>> np.array(layer(np.full((1, 32, 32, 3), 255, "uint8")))[0, 0, 0].round(2)
     array([2.06, 2.13, 2.12], dtype=float32)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from data.statistics import IMAGE_SHAPE, STATISTICS
 from keras_onecycle._arguments import check_bool, check_choice, check_int
-from keras_onecycle.data._statistics import IMAGE_SHAPE, STATISTICS
 
 Arrays = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -38,7 +38,7 @@ def load_arrays(
     >>> x, y = np.zeros((40, 32, 32, 3), "uint8"), np.arange(40) % 10
     >>> folder = tempfile.TemporaryDirectory()
     >>> np.savez(f"{folder.name}/cifar10.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    >>> train, test = keras_onecycle.data.load_arrays("cifar10", folder.name, num_train=20)
+    >>> train, test = data.load_arrays("cifar10", folder.name, num_train=20)
     >>> train[0].shape, train[1].shape, test[0].shape
     ((20, 32, 32, 3), (20,), (40, 32, 32, 3))
 
