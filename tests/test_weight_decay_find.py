@@ -1,9 +1,7 @@
 """Range tests under several weight decays: curves without the penalty, and the rule."""
 
 import inspect
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -194,8 +192,6 @@ def test_each_test_has_a_bar_and_a_name(capsys: pytest.CaptureFixture) -> None:
     ("name", "value", "error"),
     [
         ("weight_decays", [], ValueError),
-        ("weight_decays", 0.1, TypeError),
-        ("weight_decays", "0.1", TypeError),
         ("weight_decays", [0.1, -0.1], ValueError),
         ("weight_decays", [0.1, "0"], TypeError),
         ("weight_decays", [float("inf")], ValueError),
@@ -212,8 +208,7 @@ def test_bad_arguments_are_named_before_anything_is_built(
 ) -> None:
     x, y = reference.data(16)
     built: list[float] = []
-    index = r"(\[1\]|\[0\])?"
-    with pytest.raises(error, match=f"`{name}{index}`.*Received: .*{name}{index}="):
+    with pytest.raises(error, match=f"`{name}`.*Received: .*{name}="):
         weight_decay_find(lambda weight_decay: built.append(1.0), x, y, **{name: value})
     assert not built
 
@@ -221,14 +216,6 @@ def test_bad_arguments_are_named_before_anything_is_built(
 @pytest.mark.any_backend
 def test_a_build_or_data_that_cannot_be_is_named() -> None:
     x, y = reference.data(16)
-    for other in (3, "build"):
-        with pytest.raises(TypeError, match=r"`build` must be a function.*Received: build="):
-            weight_decay_find(other, x, y)
-    for other in (lambda decay: 3, lambda: 3, lambda weight_decay, units: 3):
-        with pytest.raises(
-            TypeError, match=r"`build` must take .*`weight_decay`.*Received: build="
-        ):
-            weight_decay_find(other, x, y)
     for returned in (None, reference.build()):
         with pytest.raises(TypeError, match=r"must return a compiled.*weight_decay=0\.001"):
             weight_decay_find(lambda weight_decay, returned=returned: returned, x, y)
@@ -360,30 +347,3 @@ def test_all_curves_in_one_picture() -> None:
     assert nothing.plot(given) is given
     assert given.get_xscale() == "linear"
     plt.close(given.figure)
-
-
-@pytest.mark.any_backend
-def test_a_file_holds_it_and_a_torn_one_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "decays.json"
-    result = WeightDecayResult({1e-3: curve(0.5, 0.3), 0.0: curve(0.4, 0.3)})
-    result.results[0.0].loss = np.where(LR > 0.5, np.nan, LR)
-    result.save(path)
-    loaded = WeightDecayResult.load(path)
-    assert list(loaded.results) == [1e-3, 0.0]
-    for weight_decay, tested in result.results.items():
-        for name in ("lr", "loss", "smoothed_loss", "val_lr", "val_loss"):
-            np.testing.assert_array_equal(
-                getattr(loaded.results[weight_decay], name), getattr(tested, name)
-            )
-    assert loaded.suggest() == result.suggest()
-    whole = path.read_text()
-    path.write_text(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"may be torn.*decays\.json"):
-        WeightDecayResult.load(path)
-    for broken in ({"results": []}, {"results": [{}]}, {"results": 3}):
-        path.write_text(json.dumps({**json.loads(whole), **broken}))
-        with pytest.raises(ValueError, match=r"not whole.*decays\.json"):
-            WeightDecayResult.load(path)
-    curve(0.5, 0.3).save(path)
-    with pytest.raises(ValueError, match=r"`format` should be .*WeightDecayResult.*decays\.json"):
-        WeightDecayResult.load(path)

@@ -11,13 +11,7 @@ import numpy as np
 def register_tensor_like(
     cls: type, flatten: Callable[[Any], tuple[Any, Any]], unflatten: Callable[[Any, Any], Any]
 ) -> None:
-    """Lets the functions of the backend take objects of a class that holds one tensor.
-
-    Args:
-        cls: The class, with `__jax_array__` and `__tf_tensor__`.
-        flatten: Function of an object that returns its tensor and the rest, which is hashable.
-        unflatten: Function of a tensor and that rest that returns an object.
-    """
+    """Lets the functions of the backend take objects of a class that holds one tensor."""
     if keras.backend.backend() == "jax":
         import jax
 

@@ -8,12 +8,7 @@ import keras
 
 
 def compile_step(model: keras.Model, train_step: Callable[..., Any] | None = None) -> None:
-    """Compiles the train step anew: hyperparameters are constants in it.
-
-    Args:
-        model: A compiled `keras.Model`.
-        train_step: Function to compile. Defaults to `None`: the model's `train_step`.
-    """
+    """Compiles the train step anew: hyperparameters are constants in it."""
     step = train_step or model.train_step
     attributes = vars(model)
     before = attributes.get("train_step")
@@ -38,11 +33,6 @@ def compile_single_step(
     """Compiles a train step that runs once in each call, whatever `model.steps_per_execution` is.
 
     The model's number stays as it is, so that nothing is left behind when `fit` is interrupted.
-
-    Args:
-        model: A compiled `keras.Model`.
-        train_step: Function to compile.
-        after_step: Function that is given what the train function returns, after each call.
     """
     with _steps_per_execution(model, 1):
         compile_step(model, train_step)

@@ -9,11 +9,7 @@ import keras
 
 
 def build_from(model: keras.Model, x: Any) -> Any:
-    """Gives an unbuilt model its variables, without training it, so that they can be copied.
-
-    Returns:
-        The data: `x`, or where a batch had to be taken from it, an iterator with that batch in front.
-    """
+    """Builds an unbuilt model without training it, and returns the data, with no batch of it lost."""
     if model.built:
         return x
     batch, x = _inputs(x)

@@ -15,12 +15,6 @@ def describe(model: keras.Model) -> dict[str, str]:
 
     Equal models have equal ones, in every process: names that Keras counts up (`dense_3`) are left out.
     A part without `get_config`, and what a function does, cannot be told.
-
-    Args:
-        model: A compiled `keras.Model`.
-
-    Returns:
-        Dict of strings: `"model"` and `"compile"`.
     """
     variables = [(list(v.shape), str(v.dtype), v.trainable) for v in model.variables]
     # The configuration of a subclass may say nothing of its layers.

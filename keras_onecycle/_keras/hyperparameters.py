@@ -108,12 +108,7 @@ class ScheduledHyperparameters:
     ) -> None:
         """Makes the optimizer follow the schedules; the next update is step 0.
 
-        Args:
-            at_next_fit: Function that is called before the schedules come off, should `fit` end in
-                an exception or Ctrl-C, which leave a callback no chance: by the model's next `fit` or
-                `train_on_batch`. Defaults to `None`: they stay until `detach`.
-            compile_step: Function that compiles the model's train step, now and whenever a callback
-                asks for it anew. Defaults to that of this package.
+        An exception in `fit` leaves a callback no chance: then the model's next `fit` calls `at_next_fit`.
         """
         self._check_free()
         if self.model is not None:

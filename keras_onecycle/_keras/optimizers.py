@@ -132,11 +132,7 @@ def _check_part(optimizer: keras.Optimizer) -> None:
 
 
 def momentum_names(optimizer: keras.Optimizer) -> list[str]:
-    """Returns the names of the attributes that hold the optimizer's momentum.
-
-    Raises:
-        ValueError: If it has none, or was built without.
-    """
+    """Returns the names of the attributes that hold the optimizer's momentum."""
     optimizer = unwrap(optimizer)
     kind = type(optimizer).__name__
     config = optimizer.get_config()

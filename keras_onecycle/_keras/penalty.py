@@ -10,20 +10,6 @@ def penalty(model: keras.Model) -> float:
 
     Keras reports losses with it. It shrinks with the weights whether or not the model learns, so
     losses under several weight decays compare only without it.
-
-    Example:
-
-    >>> l2 = keras.regularizers.L2(0.1)
-    >>> dense = keras.layers.Dense(2, kernel_initializer="ones", kernel_regularizer=l2)
-    >>> model = keras.Sequential([keras.Input((3,)), dense])
-    >>> round(keras_onecycle._keras.penalty.penalty(model), 4)
-    0.6
-
-    Args:
-        model: A built `keras.Model`.
-
-    Returns:
-        A float: 0.0 for a model without regularizers.
     """
     backend.sync(model)
     regularized = [v for v in model.trainable_variables if v.regularizer is not None]

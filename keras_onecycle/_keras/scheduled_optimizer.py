@@ -22,13 +22,7 @@ from keras_onecycle.schedules import Schedule, as_step, float_dtype
 
 
 class ScheduledOptimizer:
-    """Makes attributes of one optimizer follow schedules.
-
-    Args:
-        optimizer: A `keras.Optimizer` that makes updates itself.
-        attributes: Dict of the attributes that follow a schedule, by the name of the schedule.
-        owner: String that errors name.
-    """
+    """Makes attributes of one optimizer follow schedules."""
 
     def __init__(
         self, optimizer: keras.Optimizer, attributes: Mapping[str, Sequence[str]], owner: str

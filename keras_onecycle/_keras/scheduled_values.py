@@ -15,10 +15,6 @@ class ScheduledTensor:
     Optimizers ask in Python `if self.momentum != 0`, which no traced value can answer. Whether there is
     momentum at all is as the user said; so comparisons and `bool` are those of the user's value, and
     everything else is the tensor's.
-
-    Args:
-        user_value: Float, what the user created the optimizer with.
-        tensor: The value that the step uses. Defaults to `None`: none yet, see `hold`.
     """
 
     # NumPy leaves arithmetic to this class.

@@ -26,13 +26,6 @@ class Snapshot:
     them: an attribute of a layer, optimizer, loss or metric, or in a list or dict of one. So the states of
     stateful RNNs, a second optimizer and a variable of a loss are among them. What is not: a variable that
     only a function knows (a closure, a global), and Keras's global seed.
-
-    Args:
-        model: A built and compiled `keras.Model`. An optimizer that is not built yet is built here,
-            as the first step of `fit` would do, so that its variables can be copied.
-
-    Raises:
-        ValueError: If the model is not built.
     """
 
     def __init__(self, model: keras.Model) -> None:

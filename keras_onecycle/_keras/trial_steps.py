@@ -12,14 +12,7 @@ from keras_onecycle._keras.snapshot import Snapshot
 
 
 class TrialSteps:
-    """Trains a model on one batch for a few steps, and puts the model back.
-
-    Args:
-        model: A built and compiled `keras.Model`.
-
-    Raises:
-        ValueError: If the model is not built.
-    """
+    """Trains a model on one batch for a few steps, and puts the model back."""
 
     def __init__(self, model: keras.Model) -> None:
         self._snapshot = Snapshot(model)

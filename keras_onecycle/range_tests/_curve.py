@@ -7,13 +7,7 @@ _VERDICT = 5
 
 
 class LossCurve:
-    """Losses by the step, as they come in.
-
-    Args:
-        num_steps: Integer, the steps of the whole test.
-        smoothing: Float in [0, 1), the weight of the past in the bias-corrected moving average.
-        stop_factor: Float above 1, or `None` for a test that never stops early.
-    """
+    """Losses by the step, as they come in."""
 
     def __init__(self, num_steps: int, smoothing: float, stop_factor: float | None) -> None:
         self.num_steps, self.smoothing, self.stop_factor = num_steps, smoothing, stop_factor
@@ -25,14 +19,7 @@ class LossCurve:
         self._lowest = math.inf
 
     def add(self, step: int, loss: float, weight: float = 1.0) -> None:
-        """Appends the loss of a step.
-
-        Args:
-            step: Integer, from 0.
-            loss: Float. Infinity and NaN are kept, but stay out of the average.
-            weight: Float, what the loss counts in the average: the samples that it is of. Defaults to
-                `1.0`.
-        """
+        """Appends the loss of a step."""
         self.steps.append(step)
         self.loss.append(loss)
         if not math.isfinite(loss):

@@ -29,19 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Kind:
-    """What differs between a range test of the learning rate and one of momentum.
-
-    Args:
-        moved: String, the attribute that holds what was tested.
-        label: String, how a picture names it.
-        default: String, the method of `suggest("auto")`.
-        methods: Dict of the methods by their names.
-        check: Function of what was tested, the smoothed losses and the losses that says why nothing can be
-            read off the curve.
-        skip: Whether `suggest` leaves out the first tenth and the last five points.
-        wanted: String, what a suggestion must be.
-        accepts: Function of a float that says whether it is that.
-    """
+    """What differs between a range test of the learning rate and one of momentum."""
 
     moved: str
     label: str

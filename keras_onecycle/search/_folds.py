@@ -15,22 +15,7 @@ Fold = tuple[tuple[Any, ...], tuple[Any, ...]]
 
 
 class Folds:
-    """Training and validation data by the number of the fold.
-
-    Args:
-        x: Array or nested arrays, or a function of the fold's number that returns training and
-            validation data.
-        y: Targets, or `None`.
-        sample_weight: Weights, or `None`.
-        folds: Integer, the number of folds. Ignored with `validation_data`.
-        validation_data: A tuple `(x, y)` or `(x, y, sample_weight)`, or a dataset; or `None`.
-        stratify: Whether every fold has the same shares of the classes; `None` for classes only.
-        seed: Integer, shuffles the samples before they are split.
-
-    Raises:
-        TypeError: If the data is of no such kind.
-        ValueError: If the folds are fewer than 2, or too many for the data.
-    """
+    """Training and validation data by the number of the fold."""
 
     def __init__(
         self,

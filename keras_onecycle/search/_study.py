@@ -69,22 +69,6 @@ class SharedStudy:
     """A study in memory or in a database.
 
     A study in which every setting ended in an error begins anew.
-
-    Args:
-        storage: Path of an SQLite file, or URL of a database; `None` for one in memory.
-        study_name: String, the name of the study.
-        direction: `"minimize"` or `"maximize"`.
-        identity: Dict of JSON values, what the search is. A study of another search is refused.
-        distributions: Dict of Optuna's distributions by the name of the parameter.
-        settings: List of dicts, the settings that are to be done; or `None` for what the sampler
-            draws.
-        num_settings: Integer, how many.
-        sampler, pruner: Optuna's, or `None`.
-        grace_period: Integer, seconds without a sign of life after which a worker is taken for dead.
-
-    Raises:
-        ImportError: If Optuna, or the driver of the database, is not installed.
-        ValueError: If the storage cannot be reached, or the study is of another search.
     """
 
     def __init__(
@@ -199,10 +183,7 @@ class SharedStudy:
     def work(self, evaluate: Evaluate, progress: Callable[[int], None]) -> None:
         """Does settings until all are done, by this worker or others.
 
-        Args:
-            evaluate: Function of Optuna's trial and the setting that returns the value. It may raise
-                `TrialPruned`. Another error is kept in the trial, and the setting is done.
-            progress: Called with the number of settings that are done.
+        An error of `evaluate` is kept in the trial, and the setting is done.
         """
         trial_state = self._optuna.trial.TrialState
         while True:

@@ -29,13 +29,7 @@ Report = Callable[[int, float], None]
 
 @dataclass
 class Outcome:
-    """What a setting came to.
-
-    Args:
-        values: The monitored value of each fold that was trained.
-        max_lr: The highest learning rate of its cycles.
-        failure: Why it was not trained to the end on each fold.
-    """
+    """What a setting came to."""
 
     values: list[float] = field(default_factory=list)
     max_lr: float | None = None
@@ -44,14 +38,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """A setting, split by what its parameters are for.
-
-    Args:
-        build: Arguments of `build`.
-        cycle: Arguments of `OneCycle`, with `max_lr`.
-        lr_factor: What `max_lr` is multiplied by.
-        epochs, batch_size: Arguments of `fit`.
-    """
+    """A setting, split by what its parameters are for."""
 
     build: dict[str, Any]
     cycle: dict[str, Any]
@@ -116,21 +103,7 @@ def _taken(build: Callable[..., Any]) -> tuple[set[str], bool]:
 
 @dataclass
 class CrossValidation:
-    """Trains a setting with one cycle on each fold.
-
-    Args:
-        build: Function of the parameters that returns a compiled model.
-        folds: The data, `Folds`.
-        monitor: String, `"val_loss"` (without what regularizers add) or a validation metric.
-        max_lr: Float, or `"each"` for a range test of each setting.
-        epochs: Integer, of each training.
-        batch_size: Integer, or `None` where the data comes in batches.
-        seed: Integer: fold `n` of every setting is trained with `seed + n`.
-        cycle: Arguments of `OneCycle`.
-        range_test: Arguments of `lr_find`.
-        suggest: What `RangeTestResult.suggest` takes.
-        fit_arguments: What else `fit` is given.
-    """
+    """Trains a setting with one cycle on each fold; the fields are arguments of `grid_search`."""
 
     build: Callable[..., keras.Model]
     folds: Folds
@@ -165,13 +138,7 @@ class CrossValidation:
         )
 
     def run(self, params: Mapping[str, Any], outcome: Outcome, report: Report | None) -> None:
-        """Trains on every fold, and writes into `outcome` what came out.
-
-        Args:
-            params: Dict, the setting.
-            outcome: An empty `Outcome`.
-            report: Called after each epoch, which is then evaluated. It may raise to end it all.
-        """
+        """Trains on every fold and writes what came out into `outcome`; `report` may raise to end it."""
         plan = self.plan(params)
         max_lr = plan.cycle["max_lr"]
         if max_lr == "each":

@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_onecycle import _plotting, _result_file
+from keras_onecycle import _plotting
 from keras_onecycle._arguments import check_float, check_int
 from keras_onecycle._keras.penalty import penalty
 from keras_onecycle.range_tests._engine import run_range_test
@@ -159,42 +158,6 @@ class WeightDecayResult:
             ax=ax,
         )
 
-    def save(self, path: str | os.PathLike) -> None:
-        """Writes the result to a JSON file, whole or not at all.
-
-        Args:
-            path: Path of the file; one that is there is replaced.
-
-        Raises:
-            TypeError: If `path` is no path.
-            ValueError: If it is that of a directory.
-        """
-        tests = [{"weight_decay": w, "range_test": r.to_dict()} for w, r in self.results.items()]
-        _result_file.write(path, "WeightDecayResult", {"results": tests})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> "WeightDecayResult":
-        """Reads what `save` wrote.
-
-        Args:
-            path: Path of the file.
-
-        Returns:
-            A `WeightDecayResult`.
-
-        Raises:
-            TypeError: If `path` is no path.
-            ValueError: If the file is torn, or holds something else; if it is a directory.
-        """
-
-        def make(content: dict[str, Any]) -> "WeightDecayResult":
-            tests = content["results"]
-            return cls(
-                {t["weight_decay"]: RangeTestResult.from_dict(t["range_test"]) for t in tests}
-            )
-
-        return _result_file.read(path, "WeightDecayResult", make)
-
 
 class LRFinderWithoutPenalty(LRFinder):
     """`LRFinder` whose losses are without what the regularizers of the weights add to them.
@@ -290,7 +253,6 @@ def weight_decay_find(
     """
     values = _check_weight_decays(weight_decays)
     check_int("seed", seed, 0, 2**32 - 1)
-    _check_build(build)
     if hasattr(x, "__next__"):
         raise ValueError(
             "`x` is gone over for each weight decay, which a generator or iterator cannot be. Pass "
@@ -316,33 +278,14 @@ def weight_decay_find(
     return WeightDecayResult(results)
 
 
-def _check_weight_decays(weight_decays: Any) -> list[float]:
-    if isinstance(weight_decays, (str, bytes)) or not isinstance(weight_decays, Iterable):
-        raise TypeError(
-            "`weight_decays` must be a list of numbers. "
-            f"Received: weight_decays={weight_decays!r} of type {type(weight_decays).__name__}"
-        )
-    values = list(weight_decays)
+def _check_weight_decays(weight_decays: Iterable[float]) -> list[float]:
+    values = [check_float("weight_decays", value, 0) for value in weight_decays]
     if not values or len(set(values)) < len(values):
         raise ValueError(
             "`weight_decays` must be one or more numbers, each once. "
-            f"Received: weight_decays={values!r}"
+            f"Received: weight_decays={weight_decays!r}"
         )
-    return [check_float(f"weight_decays[{i}]", value, 0) for i, value in enumerate(values)]
-
-
-def _check_build(build: Any) -> None:
-    if not callable(build):
-        raise TypeError(
-            f"`build` must be a function that returns a compiled model. Received: build={build!r}"
-        )
-    try:
-        inspect.signature(build).bind(weight_decay=0.0)
-    except TypeError as error:
-        raise TypeError(
-            "`build` must take one argument, `weight_decay`, and no other without a default. "
-            f"Received: build={build!r}"
-        ) from error
+    return values
 
 
 def _descent(result: RangeTestResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
