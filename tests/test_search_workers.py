@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import keras
 import numpy as np
 import optuna
 import pytest
@@ -19,7 +20,8 @@ from keras_onecycle.search import SearchResult
 WORKER = Path(search_worker.__file__)
 SETTINGS = set(itertools.product(*search_worker.GRID.values()))
 
-pytestmark = pytest.mark.any_backend
+# No backend has a part in it; the tests with TensorFlow are done the sooner.
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tested once")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
