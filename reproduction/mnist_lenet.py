@@ -2,7 +2,8 @@
 
 usage: python reproduction/mnist_lenet.py list     what there is to train, in order, and what is done
        python reproduction/mnist_lenet.py train    trains what is missing, in order
-       python reproduction/mnist_lenet.py table    prints the table of what is done
+       python reproduction/mnist_lenet.py table    prints the tables of what is done
+       python reproduction/mnist_lenet.py draw     draws the picture of docs/super-convergence.md
 
 Each training is one file in results/mnist-lenet/, written when it is done: the same command goes on after an
 interruption, and begins the training that was interrupted anew.
@@ -32,6 +33,7 @@ import numpy as np
 from keras_onecycle import OneCycle
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "mnist-lenet"
+PICTURE = RESULTS.parents[1] / "docs" / "super-convergence" / "mnist-lenet.png"
 SEEDS = range(4)
 TUNING_SEED = 100
 # The grid that every policy gets.
@@ -289,10 +291,8 @@ class Inv(keras.optimizers.schedules.LearningRateSchedule):
 
 def write(result: dict[str, Any]) -> None:
     """Writes the file of a training, whole or not at all."""
-    path = (
-        RESULTS
-        / f"{Run(**{**result['run'], 'momentum': tuple(result['run']['momentum'])}).name}.json"
-    )
+    run = Run(**{**result["run"], "momentum": tuple(result["run"]["momentum"])})
+    path = RESULTS / f"{run.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in result.items())
     partial = path.with_name(path.name + ".partial")
@@ -300,32 +300,128 @@ def write(result: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def accuracies(name: str) -> np.ndarray:
-    """The last test accuracies, in percent, of the trainings whose name begins so, one a seed."""
+def results(name: str) -> list[dict[str, Any]]:
+    """What is done of the trainings whose name begins so, one a seed."""
     files = (RESULTS / f"{name}-seed={seed}.json" for seed in SEEDS)
-    results = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
-    return np.array([100 * result["test_accuracy"][-1] for result in results])
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+
+
+def environments() -> list[str]:
+    """What the results were trained with."""
+    files = sorted(RESULTS.glob("*.json"))
+    return sorted({json.loads(f.read_text(encoding="utf-8"))["environment"] for f in files})
+
+
+def accuracies(name: str) -> np.ndarray:
+    """Their last test accuracies, in percent."""
+    return np.array([100 * result["test_accuracy"][-1] for result in results(name)])
+
+
+def spread(values: np.ndarray) -> str:
+    """Mean and standard deviation, or the mean of one."""
+    if not len(values):
+        return "not trained yet"
+    return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
 
 
 def table() -> str:
-    """The published table beside what is done here."""
+    """The published table beside what is done here, and then with equal tuning."""
     rows = ["| policy | published, % | here, % | seeds |", "| --- | --- | --- | --- |"]
-
-    def row(label: str, name: str, published: str) -> None:
+    for label, (name, mean, deviation) in ROWS.items():
         done = accuracies(name)
-        here = f"{done.mean():.2f}" if len(done) else "not trained yet"
-        here += f" ± {done.std(ddof=1):.2f}" if len(done) > 1 else ""
-        rows.append(f"| {label} | {published} | {here} | {len(done)} |")
-
-    for label, (name, mean, spread) in ROWS.items():
-        row(label, name, f"{mean:.2f} ± {spread:.2f}")
-    row("inv 0.01, 12 epochs", "inv-lr=0.01-epochs=12", "")
-    for epochs in UP:
-        for policy in POLICIES:
-            if (best := best_rate(policy, epochs)) is not None:
-                label = f"{policy} {best:g} (best of the grid), {epochs} epochs"
-                row(label, tuned(policy, best, epochs, 0).name.removesuffix("-seed=0"), "")
+        rows.append(f"| {label} | {mean:.2f} ± {deviation:.2f} | {spread(done)} | {len(done)} |")
+    done = accuracies("inv-lr=0.01-epochs=12")
+    rows.append(f"| inv 0.01, 12 epochs | | {spread(done)} | {len(done)} |")
     return "\n".join(rows)
+
+
+def tuned_table() -> str:
+    """Each policy at the best rate of one grid, at the same number of epochs."""
+    rows = [
+        f"| policy | epochs | {' | '.join(f'{rate:g}' for rate in RATES)} | best, % | seeds |",
+        "| --- " * (len(RATES) + 4) + "|",
+    ]
+    for epochs in (12, 25):
+        for policy in POLICIES:
+            cells = []
+            for rate in RATES:
+                result = read(tuned(policy, rate, epochs, TUNING_SEED))
+                reached = 100 * result["test_accuracy"][-1] if result else np.nan
+                cells.append("diverged" if reached < 50 else f"{reached:.2f}" if result else "")
+            best = best_rate(policy, epochs)
+            name = tuned(policy, best or RATES[0], epochs, 0).name.removesuffix("-seed=0")
+            done = accuracies(name)
+            cells += [spread(done), str(len(done))]
+            rows.append(f"| {policy.replace('_', ' ')} | {epochs} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def draw(path: Path) -> None:
+    """Draws accuracy against the epochs of a training, and how three trainings get there."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (ends, courses) = plt.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
+    styles = {
+        "one cycle": ("tab:blue", "o", "-"),
+        "inv": ("tab:orange", "s", "--"),
+        "step": ("tab:red", "^", ":"),
+    }
+    for policy, (color, marker, line) in styles.items():
+        of_policy = {n: row for label, (n, *row) in ROWS.items() if label.startswith(policy)}
+        names = [*of_policy, *(["inv-lr=0.01-epochs=12"] if policy == "inv" else [])]
+        epochs = {name: int(name.split("epochs=")[1].split("-")[0]) for name in names}
+        names.sort(key=epochs.get)
+        done = [accuracies(name) for name in names]
+        ends.errorbar(
+            [epochs[name] for name in names],
+            [values.mean() for values in done],
+            [values.std(ddof=1) for values in done],
+            color=color,
+            marker=marker,
+            linestyle=line,
+            capsize=3,
+            label=policy,
+        )
+        for name, (mean, deviation) in of_policy.items():
+            ends.errorbar(
+                1.06 * epochs[name],
+                mean,
+                deviation,
+                color=color,
+                marker=marker,
+                mfc="white",
+                capsize=2,
+            )
+    ends.errorbar([], [], [], color="gray", marker="o", mfc="white", label="published")
+    ends.set_xscale("log")
+    ends.set_xticks([12, 25, 50, 85], ["12", "25", "50", "85"])
+    ends.minorticks_off()
+    ends.set_xlabel("epochs of the training")
+    ends.set_ylabel("test accuracy at its end (%)")
+    for label, name in (
+        ("one cycle", "one_cycle-lr=0.1-epochs=12-up=5"),
+        ("inv", "inv-lr=0.01-epochs=85"),
+        ("step", "step-lr=0.01-epochs=85"),
+    ):
+        color, _, line = styles[label]
+        course = np.array([100 * np.array(result["test_accuracy"]) for result in results(name)])
+        epoch = 1 + np.arange(course.shape[1])
+        courses.plot(
+            epoch, course.mean(axis=0), line, color=color, label=f"{label}, {epoch[-1]} epochs"
+        )
+        courses.fill_between(epoch, course.min(axis=0), course.max(axis=0), color=color, alpha=0.15)
+    courses.set_ylim(97.5, 99.4)
+    courses.set_xlabel("epoch")
+    courses.set_ylabel("test accuracy (%), mean and span of the seeds")
+    for ax in (ends, courses):
+        ax.grid(alpha=0.3)
+        ax.legend(loc="lower right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def train_all(processes: int, path: Path | None, hours: float) -> None:
@@ -353,13 +449,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("list", "train", "table"))
+    parser.add_argument("command", choices=("list", "train", "table", "draw"))
     parser.add_argument("--data", type=Path, help="mnist.npz of keras.datasets, not TFDS_DATA_DIR")
     parser.add_argument("--hours", type=float, default=np.inf, help="begin no training after this")
     parser.add_argument("--processes", type=int, default=1, help="so many trainings at a time")
     arguments = parser.parse_args()
     if arguments.command == "table":
-        print(table())
+        print(f"{table()}\n\n{tuned_table()}")
+    elif arguments.command == "draw":
+        draw(PICTURE)
     elif arguments.command == "list":
         for run in dict.fromkeys(plan()):
             print("done   " if read(run) else "missing", run.name)

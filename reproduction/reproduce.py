@@ -15,7 +15,9 @@ import shlex
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import mnist_lenet
 from cifar10_example import ROOT, read_json
 from figures import FIGURES, SEEDS
 from lab import PRESETS, Lab, MissingRunError
@@ -43,15 +45,14 @@ def page(made: dict[str, str], out: Path, preset: str) -> str:
     base = PRESETS[preset].base
     trained_on = set()
     for path in (out / "results" / "super-convergence" / preset).glob("*/results.json"):
-        results = read_json(path)
-        e = results["environment"]
-        trained_on.add(
-            f"{e['backend']} {e[e['backend']]}, Keras {e['keras']}, {e['cores']} cores, "
-            f"{', '.join(e['devices'])}, {results['settings']['precision']}"
-        )
+        trained_on.add(_environment(read_json(path)))
+    texts = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
     parts = [
         "<!-- Written by `python reproduction/reproduce.py all`. Edit reproduction/texts.toml instead. -->",
         "# Super-convergence, reproduced",
+        *lenet(texts["mnist-lenet"]),
+        *resnet_56(texts["resnet-56"]),
+        "## CIFAR-10 at small size",
         f"Preset `{preset}`: ResNet-{base.depth}, {base.num_train or 50_000:,} training images of "
         f"CIFAR-10, one cycle of {base.epochs} epochs at batch size {base.batch_size}. Test accuracy is "
         "that after the last update, on all 10,000 test images. Nothing is stopped early and no best "
@@ -61,11 +62,10 @@ def page(made: dict[str, str], out: Path, preset: str) -> str:
         "`--resume`. With `--redraw` it makes the pictures and this page again from "
         f"`results/super-convergence/{preset}`.",
     ]
-    texts = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
     for number, name in enumerate(FIGURES, start=1):
         text = texts[name]
         parts += [
-            f"## {number}. {text['title']}",
+            f"### {number}. {text['title']}",
             f"```\npython reproduction/reproduce.py {name} --preset {preset}\n```",
         ]
         if name in made:
@@ -76,6 +76,55 @@ def page(made: dict[str, str], out: Path, preset: str) -> str:
         if preset in text.get("here", {}):
             parts.append(f"**Here.** {_one_line(text['here'][preset])}")
     return "\n\n".join(parts) + "\n"
+
+
+def lenet(text: dict[str, str]) -> list[str]:
+    """Returns the part about LeNet on MNIST, from its results and texts."""
+    return [
+        _one_line(text["result"]),
+        "![Test accuracy of LeNet against epochs](super-convergence/mnist-lenet.png)",
+        mnist_lenet.table(),
+        f"**Published.** {_one_line(text['published'])}",
+        f"**Here.** {_one_line(text['here'])}",
+        "```\npython reproduction/mnist_lenet.py train  # goes on where it was; 40 s an epoch on a core\n"
+        "python reproduction/mnist_lenet.py table\npython reproduction/mnist_lenet.py draw\n```",
+        f"Trained on: {'; '.join(mnist_lenet.environments())}. Accuracy is that after the last update, on "
+        "the 10,000 test images; ± is the standard deviation over seeds.",
+        "### The same with equal tuning",
+        _one_line(text["tuned"]),
+        mnist_lenet.tuned_table(),
+    ]
+
+
+def resnet_56(text: dict[str, str]) -> list[str]:
+    """Returns the part about ResNet-56 on a GPU, from what is trained of the accelerator preset."""
+    published = {50: "92.31", 70: "93.08"}
+    rows = ["| epochs | published, % | here, % | seeds |", "| --- | --- | --- | --- |"]
+    trained_on = set()
+    for epochs in PRESETS["accelerator"].cycle_epochs:
+        found = (ROOT / "results" / "super-convergence" / "accelerator").glob(
+            "one_cycle*/results.json"
+        )
+        runs = [run for run in map(read_json, found) if run["settings"]["epochs"] == epochs]
+        trained_on |= {_environment(run) for run in runs}
+        accuracy = ", ".join(f"{100 * run['test_accuracy']:.2f}" for run in runs)
+        rows.append(f"| {epochs} | {published.get(epochs, '')} | {accuracy} | {len(runs)} |")
+    return [
+        "## ResNet-56 on CIFAR-10, on a GPU",
+        "\n".join(rows),
+        f"**Published.** {_one_line(text['published'])}",
+        f"**Here.** {_one_line(text['here'])}",
+        "```\npython reproduction/reproduce.py super-convergence --preset accelerator --seeds 1\n```",
+        f"Trained on: {'; '.join(sorted(trained_on))}.",
+    ]
+
+
+def _environment(results: dict[str, Any]) -> str:
+    e = results["environment"]
+    return (
+        f"{e['backend']} {e[e['backend']]}, Keras {e['keras']}, {e['cores']} cores, "
+        f"{', '.join(e['devices'])}, {results['settings']['precision']}"
+    )
 
 
 def _one_line(text: str) -> str:
