@@ -1,9 +1,12 @@
 """Sets up an environment in `.venv` and runs something in it; needs nothing but Python 3.11 or newer.
 
-usage: python3 dev.py SCRIPT [ARGUMENT ...]         quickstart, custom_loop, recipe, train_cifar10, reproduce
+usage: python3 dev.py SCRIPT [ARGUMENT ...]         quickstart, fine_tune, custom_loop, recipe, train_cifar10,
+                                                    reproduce
        python3 dev.py benchmarks [NAME ...]         the benchmarks: --help says which
        python3 dev.py test [PYTEST_ARGUMENT ...]    the tests, with TensorFlow and JAX at the same time
+       python3 dev.py test torch [...]              the tests, with PyTorch
        python3 dev.py lint                          ruff (rules and format) and mypy
+       python3 dev.py docs                          the documentation, in site/
 """
 
 import os
@@ -29,6 +32,7 @@ SCRIPTS = {
     "quickstart": "examples/quickstart.py",
     "custom_loop": "examples/custom_loop.py",
     "recipe": "examples/recipe.py",
+    "fine_tune": "examples/fine_tune.py",
     "train_cifar10": "examples/cifar10/train.py",
     "reproduce": "reproduction/reproduce.py",
 }
@@ -36,7 +40,9 @@ EXTRAS = {
     **dict.fromkeys(SCRIPTS, ("tensorflow", "cifar", "examples")),
     "benchmarks": ("tensorflow", "jax", "cifar", "examples"),
     # The same, so that one installation is for both.
-    **dict.fromkeys(("test", "lint"), ("tensorflow", "jax", "cifar", "examples", "test")),
+    **dict.fromkeys(
+        ("test", "lint", "docs"), ("tensorflow", "jax", "cifar", "examples", "test", "docs")
+    ),
 }
 
 
@@ -70,7 +76,7 @@ def install(extras: tuple[str, ...]) -> None:
     installed |= set(extras)
     package = f".[{','.join(sorted(installed))}]"
     print(f"Installing keras-onecycle{package[1:]} (minutes, the first time) ...", flush=True)
-    if run(PYTHON, "-m", "pip", "install", "--quiet", "--editable", package):
+    if run(PYTHON, "-m", "pip", "install", "--quiet", "--no-compile", "--editable", package):
         sys.exit("pip could not install the package; what it said stands above.")
     INSTALLED.write_text(" ".join(sorted(installed)), encoding="utf-8")
 
@@ -103,6 +109,12 @@ def test(arguments: list[str]) -> int:
     return int(any(status and not (status == 5 and arguments) for status in statuses))
 
 
+def test_torch(arguments: list[str]) -> int:
+    """Runs the tests on PyTorch, in the same environment."""
+    command = (PYTHON, "-m", "pytest", "-m", "not any_backend", *arguments)
+    return start(*command, KERAS_BACKEND="torch").wait()
+
+
 def lint() -> int:
     """Runs ruff and mypy."""
     for command in (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",)):
@@ -116,11 +128,16 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in EXTRAS:
         sys.exit(__doc__)
     command, *rest = arguments
-    install(EXTRAS[command])
+    on_torch = command == "test" and rest[:1] == ["torch"]
+    install((*EXTRAS[command], *(["torch"] if on_torch else [])))
+    if on_torch:
+        return test_torch(rest[1:])
     if command == "test":
         return test(rest)
     if command == "lint":
         return lint()
+    if command == "docs":
+        return run(PYTHON, "-m", "mkdocs", "build", "--strict", "--quiet")
     if command == "benchmarks":
         return run(PYTHON, "benchmarks/run_all.py", *rest)
     return run(PYTHON, SCRIPTS[command], *rest)

@@ -24,6 +24,7 @@ BENCHMARKS = (
     "suggestion_quality",
     "input_pipeline",
     "train_step",
+    "equal_tuning",
 )
 
 

@@ -12,13 +12,13 @@ import keras
 import numpy as np
 
 from keras_onecycle import OneCycle
-from quickstart import BATCH_SIZE, MOMENTUM, digits, network
+from quickstart import BATCH_SIZE, digits, network
 
 
 def train(epochs: int) -> float:
     """Trains with one cycle and returns the test accuracy."""
-    (x, y), test = digits()["train"], digits()["test"]
-    model = network(0, keras.optimizers.SGD(momentum=MOMENTUM))
+    (x, y), test = digits()
+    model = network(0, keras.optimizers.SGD(momentum=0.9))
     order = np.random.default_rng(0)
     steps = len(x) // BATCH_SIZE
     cycle = OneCycle(max_lr=0.05, total_steps=epochs * steps)

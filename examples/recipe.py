@@ -80,8 +80,7 @@ def digits() -> Task:
     """The 1,797 handwritten digits of scikit-learn, of 8 by 8 pixels."""
     from quickstart import digits as load
 
-    parts = load()
-    x, y = (np.concatenate(both) for both in zip(parts["train"], parts["validation"], strict=True))
+    train, test = load()
 
     def network(weight_decay: float, dropout: float) -> keras.Model:
         l2 = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
@@ -98,7 +97,7 @@ def digits() -> Task:
         layers += [keras.layers.Flatten(), keras.layers.Dropout(dropout)]
         return keras.Sequential([*layers, keras.layers.Dense(10, kernel_regularizer=l2)])
 
-    return Task((x, y), parts["test"], network, epochs=8)
+    return Task(train, test, network, epochs=8)
 
 
 def cifar10(data_dir: Path | None, num_train: int | None) -> Task:

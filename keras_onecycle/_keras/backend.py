@@ -7,6 +7,20 @@ from typing import Any
 import keras
 import numpy as np
 
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def check_backend(name: str) -> None:
+    """Raises an error for a backend that does not train."""
+    if name not in BACKENDS:
+        raise ImportError(
+            f"keras_onecycle trains with Keras on {', '.join(BACKENDS)}. Set the environment variable "
+            f"KERAS_BACKEND to one of them. Received: KERAS_BACKEND={name}"
+        )
+
+
+check_backend(keras.backend.backend())
+
 
 def register_tensor_like(
     cls: type, flatten: Callable[[Any], tuple[Any, Any]], unflatten: Callable[[Any, Any], Any]
@@ -20,6 +34,20 @@ def register_tensor_like(
             cls,
             lambda tensor_like: ((flatten(tensor_like)[0],), flatten(tensor_like)[1]),
             lambda rest, children: unflatten(children[0], rest),
+        )
+
+
+def in_step(tensor_like: Any) -> Any:
+    """Returns what an optimizer finds instead of a float: in PyTorch's eager step a float again."""
+    return float(tensor_like.value) if keras.backend.backend() == "torch" else tensor_like
+
+
+def check_compile(model: keras.Model) -> None:
+    """Raises an error where the compiled step would hold what is scheduled as a constant."""
+    if keras.backend.backend() == "torch" and model.jit_compile:
+        raise ValueError(
+            "On PyTorch, a step with `jit_compile=True` cannot follow a schedule. Compile the model "
+            "with `jit_compile=False`. Received: jit_compile=True"
         )
 
 
@@ -65,6 +93,12 @@ def resetting_train_step(model: keras.Model, reset_metrics: Callable[[], None]) 
         return train_step((*others, metrics), data)
 
     return step_of_state
+
+
+def set_train_step(model: keras.Model, train_step: Callable[..., Any]) -> None:
+    """Makes a train function of `train_step` where `make_train_function` has not read it yet."""
+    if keras.backend.backend() == "torch":
+        model.train_function = lambda data: train_step(data[0])
 
 
 def values_after(result: Any, model: keras.Model, variables: Sequence[keras.Variable]) -> list[Any]:
@@ -150,6 +184,11 @@ def wait(model: keras.Model) -> None:
 
         variables = (*model.variables, *model.optimizer.variables)
         jax.block_until_ready([variable.value for variable in variables])
+    elif keras.backend.backend() == "torch":
+        if not is_on_cpu():
+            import torch
+
+            torch.cuda.synchronize()
     else:
         import tensorflow as tf
 
@@ -158,10 +197,14 @@ def wait(model: keras.Model) -> None:
 
 def is_on_cpu() -> bool:
     """Whether the backend has no accelerator."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return not torch.cuda.is_available()
     return all(device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
-# What TensorFlow (also where it finds no room for a constant), JAX and the libraries of CUDA say.
+# What TensorFlow (also where it finds no room for a constant), JAX, PyTorch and the libraries of CUDA say.
 _OUT_OF_MEMORY = (
     "oom when allocating",
     "cannot parse tensor from proto",
@@ -170,6 +213,7 @@ _OUT_OF_MEMORY = (
     "out_of_memory",
     "alloc_failed",
     "cannot allocate memory",
+    "can't allocate memory",
     "std::bad_alloc",
 )
 

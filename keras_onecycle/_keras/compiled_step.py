@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from keras_onecycle._keras import backend
+
 
 def compile_step(model: keras.Model, train_step: Callable[..., Any] | None = None) -> None:
     """Compiles the train step anew: hyperparameters are constants in it."""
@@ -21,6 +23,8 @@ def compile_step(model: keras.Model, train_step: Callable[..., Any] | None = Non
     try:
         # The method of the class: one of the instance takes the schedule off at the next `fit`.
         type(model).make_train_function(model, force=True)
+        if train_step is not None:
+            backend.set_train_step(model, train_step)
     finally:
         attributes.pop("train_step", None)
         if before is not None:

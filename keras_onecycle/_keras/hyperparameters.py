@@ -63,6 +63,8 @@ class ScheduledHyperparameters:
                 "loss=...)` first. Received: optimizer=None"
             )
         self.optimizer = check_schedulable(optimizer)
+        if self.model is not None:
+            backend.check_compile(self.model)
         self.counter = counter_of(self.optimizer)
         self.owner = owner
         self.attached = False

@@ -99,7 +99,7 @@ class ScheduledOptimizer:
         if self._in_users:
             return self._stand_ins[name].user_value
         if self._in_apply:
-            return self._stand_ins[name]
+            return backend.in_step(self._stand_ins[name])
         value = self._now(name)
         if not backend.is_concrete(value):
             return value
