@@ -25,8 +25,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import data
 from _common import rounds
+from _common.cifar10 import data
 from data.pipelines import training_batches
 from data.statistics import STATISTICS
 

@@ -26,7 +26,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import keras
     import numpy as np
 
-    from resnet import resnet
+    from _common.cifar10 import resnet
 
     depths, batch_size, steps = arguments.depths, arguments.batch_size, arguments.steps
     if arguments.small:

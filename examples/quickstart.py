@@ -3,7 +3,7 @@
 usage: python examples/quickstart.py [--epochs N] [--seeds N] [--out DIR]
 
 A range test suggests a learning rate, and one cycle of 5 epochs trains with it; nothing is tuned. Beside it,
-what people do without: optimizers as they come, for N epochs. How many updates do they need to be as accurate?
+what people do without: optimizers as they come, for N epochs. How many updates do they need to be as good?
 The range test's own updates count.
 """
 

@@ -68,6 +68,11 @@ def _cast(x: Any, dtype: str) -> Any:
     return x.astype(dtype) if isinstance(x, np.ndarray) else ops.cast(x, dtype)
 
 
+def _constant(x: np.ndarray, dtype: str, like: Any) -> Any:
+    # PyTorch's tensors and NumPy's arrays do not mix.
+    return x.astype(dtype) if isinstance(like, np.ndarray) else ops.convert_to_tensor(x, dtype)
+
+
 def interpolate(
     step: Any, boundaries: Sequence[float], values: Sequence[float], anneal_strategy: str = "linear"
 ) -> Any:
@@ -104,15 +109,18 @@ def interpolate(
     whole = np.floor(near)
     # All phases at once in the last axis: every operation on `step` is traced into each train step.
     step = xp.expand_dims(xp.clip(step, 0, math.floor(boundaries[-1])), -1)
-    distance = _cast(step - whole.astype(integer), dtype) - (near - whole).astype(dtype)
-    weight = distance * (1 / (far - near)).astype(dtype)
+    distance = _cast(step - _constant(whole, integer, step), dtype)
+    weight = (distance - _constant(near - whole, dtype, step)) * _constant(
+        1 / (far - near), dtype, step
+    )
     if anneal_strategy == "cos":
         # (1 - cos(pi * x)) / 2 without the cancellation near its zero.
         weight = xp.square(xp.sin(weight * (math.pi / 2)))
-    annealed = least.astype(dtype) + (most - least).astype(dtype) * weight
+    annealed = _constant(least, dtype, step) + _constant(most - least, dtype, step) * weight
     if len(phases) > 1:
-        until = np.floor(end).astype(integer)
-        after = np.append(until.dtype.type(-1), until[:-1])
+        last_step = np.floor(end)
+        until = _constant(last_step, integer, step)
+        after = _constant(np.append(-1, last_step[:-1]), integer, step)
         annealed = xp.where((step > after) & (step <= until), annealed, 0.0)
     return xp.sum(annealed, axis=-1)
 

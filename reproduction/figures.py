@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from cifar10_example import training
 from lab import Lab, accuracies
 
-METHODS = ("between", "valley", "steep", "minimum", "slide")  # of `RangeTestResult.suggest`
+METHODS = ("third", "valley", "steep", "minimum", "slide")  # of `RangeTestResult.suggest`
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

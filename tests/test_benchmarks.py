@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import pytest
 
-import resnet
 import run_all
 import tiny_cifar
 import train_step
+from _common import cifar10
 
 ROOT = Path(train_step.__file__).parent.parent
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.any_backend
 
 
 def test_one_runs_at_its_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resnet, "resnet", tiny_cifar.network)
+    monkeypatch.setattr(cifar10, "resnet", tiny_cifar.network)
     arguments = argparse.Namespace(
         small=True, rounds=2, depths=[20], batch_size=128, steps=4, backends=["tensorflow"]
     )

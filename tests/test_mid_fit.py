@@ -128,7 +128,7 @@ def test_after_an_interrupted_fit_the_schedule_is_off(then: Callable) -> None:
     for mine, its in zip(optimizer.variables, model.optimizer.variables, strict=True):
         assert mine.shape == its.shape
     assert len(cycle.history["learning_rate"]) == 16
-    assert type(model.optimizer) is keras.optimizers.SGD
+    assert type(model.optimizer) is type(keras.optimizers.SGD())
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
 
 

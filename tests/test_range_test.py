@@ -428,7 +428,7 @@ def test_no_trace_after_an_exception(batch: int, error: type[BaseException]) -> 
     with pytest.raises(error):
         lr_find(model, x, y, batch_size=8, verbose=0, callbacks=[Interrupt(batch, error)])
     assert_same_state(model, before)
-    assert type(model.optimizer) is keras.optimizers.SGD
+    assert type(model.optimizer) is type(keras.optimizers.SGD())
     model.fit(x, y, batch_size=8, verbose=0)
 
 
@@ -482,7 +482,7 @@ def test_restore_after_ctrl_c_in_a_fit_of_ones_own() -> None:
     finder.restore()
     assert_same_state(model, before)
     assert model.steps_per_execution == 2
-    assert type(model.optimizer) is keras.optimizers.SGD
+    assert type(model.optimizer) is type(keras.optimizers.SGD())
 
 
 def interrupted(steps_per_execution: int = 1) -> tuple[keras.Model, LRFinder]:
@@ -503,7 +503,7 @@ def test_training_after_an_interrupted_test_is_not_undone() -> None:
     )
     with pytest.warns(UserWarning, match=r"goes on with the weights.*`finder\.restore\(\)`"):
         model.fit(x, y, batch_size=8, verbose=0, callbacks=[count])
-    assert type(model.optimizer) is keras.optimizers.SGD
+    assert type(model.optimizer) is type(keras.optimizers.SGD())
     assert model.steps_per_execution == 2
     assert batches == [1, 3, 5, 7]
     before = state(model)

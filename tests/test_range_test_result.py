@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_onecycle import RangeTestResult, suggestion
+from keras_onecycle.range_tests._curve import smooth_both_ways
 
 pytestmark = pytest.mark.any_backend
 
@@ -141,10 +142,10 @@ def test_plot(mode: str, scale: str) -> None:
     ax = tested.plot()
     assert ax.get_xscale() == scale
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert f"between: {tested.suggest():.3g}" in labels
+    assert f"third: {tested.suggest():.3g}" in labels
     assert "validation loss" in labels
     smoothed = next(line for line in ax.lines if line.get_label() == "smoothed loss")
-    np.testing.assert_array_equal(smoothed.get_ydata(), tested.smoothed_loss)
+    np.testing.assert_array_equal(smoothed.get_ydata(), smooth_both_ways(tested.loss))
     marked = [line for line in ax.lines if line.get_linestyle() == "--"]
     assert marked[0].get_xdata()[0] == tested.suggest()
     plt.close(ax.figure)

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
 
 import reference
 from keras_onecycle import RangeTestResult, suggestion
+from keras_onecycle.range_tests._curve import smooth_both_ways
 
 pytestmark = pytest.mark.any_backend
 
-METHODS = ["between", "minimum", "slide", "steep", "valley"]
+METHODS = ["third", "minimum", "slide", "steep", "valley"]
 FASTAI = ("minimum", "slide", "steep", "valley")
 
 
@@ -23,10 +25,26 @@ def test_equals_fastai(method: str) -> None:
         assert got == pytest.approx(case[method], rel=1e-6)
 
 
-def test_between_is_as_far_from_valley_as_from_minimum() -> None:
-    for case in reference.load("fastai_suggestions"):
-        got = suggestion.between(np.array(case["lr"]), np.array(case["loss"]))
-        assert got / case["valley"] == pytest.approx(case["minimum"] / got, rel=1e-6)
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.one_of(st.floats(0, 10), st.just(np.nan)), min_size=20, max_size=60))
+def test_the_default_is_a_third_of_the_lowest_of_the_losses_smoothed_both_ways(loss: list) -> None:
+    lr, losses = np.geomspace(1e-4, 1, len(loss)), np.array(loss)
+    finite = np.isfinite(losses)
+    share, total = (
+        gaussian_filter1d(values, 3.0, mode="constant", truncate=30.0)
+        for values in (finite.astype(float), np.where(finite, losses, 0.0))
+    )
+    # SciPy normalizes its kernel, both times alike.
+    smooth = total / np.where(share, share, np.nan)
+    np.testing.assert_allclose(smooth_both_ways(losses), smooth, rtol=1e-6, atol=1e-9)
+    read = slice(len(lr) // 10, len(lr) - 5)
+    try:
+        got = RangeTestResult(lr, losses, losses).suggest()
+    except ValueError:
+        return  # Nothing can be read off it.
+    assert smooth[read][np.argmin(np.abs(lr[read] - 3 * got))] == pytest.approx(
+        np.nanmin(smooth[read]), rel=1e-9
+    )
 
 
 def fastai_valley(lr: np.ndarray, loss: np.ndarray) -> float:
@@ -161,7 +179,7 @@ def test_slide_needs_its_window() -> None:
 
 
 def test_bad_methods_are_named() -> None:
-    with pytest.raises(ValueError, match=r"`method` must be one of 'between'.*method='best'"):
+    with pytest.raises(ValueError, match=r"`method` must be one of 'third'.*method='best'"):
         result(bowl()).suggest("best")
     with pytest.raises(TypeError, match="method=3"):
         result(bowl()).suggest(3)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from resnet import resnet
+from _common.cifar10 import resnet
 
 CLASSES = 10
 

@@ -11,14 +11,15 @@ import numpy as np
 from keras_onecycle import _plotting, _result_file
 from keras_onecycle._arguments import check_choice, check_int
 from keras_onecycle._result_file import from_json, to_json
+from keras_onecycle.range_tests._curve import smooth_both_ways
 from keras_onecycle.range_tests._readable import check_lr_curve, check_momentum_curve
 from keras_onecycle.range_tests.suggestion import (
     SuggestionMethod,
-    between,
     minimum,
     slide,
     stable,
     steep,
+    third,
     valley,
 )
 from keras_onecycle.schedules import RANGE_TEST_MODES
@@ -44,8 +45,8 @@ class _Kind:
 _LR = _Kind(
     moved="lr",
     label="learning rate",
-    default="between",
-    methods={f.__name__: f for f in (between, valley, minimum, steep, slide)},
+    default="third",
+    methods={f.__name__: f for f in (third, valley, minimum, steep, slide)},
     check=check_lr_curve,
     skip=True,
     wanted="learning rate, a finite number above 0",
@@ -77,7 +78,7 @@ class RangeTestResult:
     >>> loss = 1 + (np.log10(lr) + 1) ** 2
     >>> result = keras_onecycle.RangeTestResult(lr=lr, loss=loss, smoothed_loss=loss)
     >>> round(result.suggest(), 4)
-    0.0064
+    0.0326
     >>> round(result.suggest("minimum"), 4)
     0.0098
 
@@ -160,7 +161,7 @@ class RangeTestResult:
         return getattr(self, self._kind.moved)
 
     def suggest(self, method: str | SuggestionMethod = "auto") -> float:
-        """Returns a learning rate, or of a momentum range test a momentum, read off the smoothed curve.
+        """Returns a learning rate, or of a momentum range test a momentum, read off the curve.
 
         As in fastai, the first tenth of a learning rate's curve and its last five points are left
         out. Of a momentum's curve they are what counts, and stay. Losses that are NaN or infinite are
@@ -168,12 +169,13 @@ class RangeTestResult:
         Warns where a learning rate's curve falls by less than single losses vary.
 
         Args:
-            method: `"between"` (half way, by the log, between the next two), `"valley"` (half way down
-                the longest descent), `"minimum"` (a tenth of where the loss is lowest), `"steep"` (the
-                steepest descent), `"slide"` (where the slope has settled); for a momentum range test
-                `"stable"` (the largest momentum before the loss turns up); or a function of two arrays,
-                learning rates or momenta and losses, that returns a float. On noisy curves `"steep"`
-                and `"slide"` may be far off. Defaults to `"auto"`: `"between"`, or `"stable"`.
+            method: `"third"` of the rate with the lowest loss, smoothed to both sides. Of the smoothed
+                loss, as in fastai: `"valley"` (half way down the longest descent), `"minimum"` (a tenth of
+                where it is lowest), `"steep"` (the steepest descent), `"slide"` (where the slope has
+                settled); for a momentum range test `"stable"` (the largest momentum before the loss turns
+                up); or a function of two arrays, learning rates or momenta and smoothed losses, that
+                returns a float. On noisy curves `"steep"` and `"slide"` may be far off. Defaults to
+                `"auto"`: `"third"`, or `"stable"`.
 
         Returns:
             A float, for `OneCycle(max_lr=...)` or for an optimizer's momentum.
@@ -193,7 +195,9 @@ class RangeTestResult:
         points = slice(None)
         if kind.skip:
             points = slice(len(self.lr) // 10, max(len(self.lr) - 5, 0))
-        tested, smoothed, loss = self._tested[points], self.smoothed_loss[points], self.loss[points]
+        # Over the whole curve: the divergence at its end, left out below, counts in what is before it.
+        curve = smooth_both_ways(self.loss) if function is third else self.smoothed_loss
+        tested, smoothed, loss = self._tested[points], curve[points], self.loss[points]
         # No method takes the logarithm of a learning rate of 0, where a linear test may begin.
         kept = np.isfinite(smoothed) & ((tested > 0) | (kind is not _LR))
         if len(self.lr) and not np.isfinite(self.smoothed_loss).any():
@@ -272,7 +276,7 @@ class RangeTestResult:
         return _plotting.plot_range_test(
             self._tested,
             self.loss,
-            self.smoothed_loss,
+            smooth_both_ways(self.loss) if self._kind is _LR else self.smoothed_loss,
             mode=self.mode,
             skip_start=skip_start,
             skip_end=skip_end,

@@ -1,34 +1,33 @@
 """Suggestions: functions that read a learning rate, or a momentum, off the curve of a range test.
 
 Each method is a plain function of the learning rates and the losses, arrays of equal length. `valley`,
-`steep`, `minimum` and `slide` give what fastai's functions of the same names give; `between` lies
-between two of them; `stable`, for momenta, is the papers' rule. Put your own beside them:
-`result.suggest(my_function)`.
+`steep`, `minimum` and `slide` give what fastai's functions of the same names give; `third` is the default;
+`stable`, for momenta, is the papers' rule. Put your own beside them: `result.suggest(my_function)`.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 from keras_onecycle.range_tests._readable import end_of_rise
 
-__all__ = ["SuggestionMethod", "between", "minimum", "slide", "stable", "steep", "valley"]
+__all__ = ["SuggestionMethod", "minimum", "slide", "stable", "steep", "third", "valley"]
 
 SuggestionMethod = Callable[[np.ndarray, np.ndarray], float]
 
 
-def between(lr: np.ndarray, loss: np.ndarray) -> float:
-    """Suggests half way, by the log of the learning rate, between `valley` and `minimum`.
+def third(lr: np.ndarray, loss: np.ndarray) -> float:
+    """Suggests a third of the learning rate where the loss is lowest.
 
-    Where `valley` goes wrong it is mostly too small, and `minimum` too large.
+    As the default of `RangeTestResult.suggest` it reads the losses smoothed to both sides, which do not
+    lag behind as a moving average does.
 
     Example:
 
     >>> lr = np.logspace(-4, 0, 60)
     >>> loss = 2 + (np.log10(lr) + 1) ** 2
-    >>> round(keras_onecycle.range_tests.suggestion.between(lr, loss), 4)
-    0.0051
+    >>> round(keras_onecycle.range_tests.suggestion.third(lr, loss), 4)
+    0.0321
 
     Args:
         lr: Float array of shape `(points,)`, ascending.
@@ -37,7 +36,7 @@ def between(lr: np.ndarray, loss: np.ndarray) -> float:
     Returns:
         A float.
     """
-    return math.sqrt(valley(lr, loss) * minimum(lr, loss))
+    return float(lr[np.argmin(loss)]) / 3
 
 
 def valley(lr: np.ndarray, loss: np.ndarray) -> float:
