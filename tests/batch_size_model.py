@@ -52,7 +52,9 @@ def build(*layers: keras.layers.Layer) -> keras.Model:
 
 def state(model: keras.Model) -> list[np.ndarray]:
     groups = (model.variables, model.optimizer.variables, model.metrics_variables)
-    return [np.array(variable.value) for group in groups for variable in group]
+    return [
+        np.array(keras.ops.convert_to_numpy(variable)) for group in groups for variable in group
+    ]
 
 
 def data_size() -> int:
@@ -84,7 +86,7 @@ def find(room: int) -> None:
         "same_function": model.train_function is train_function,
     }
     model.fit(x, y, batch_size=16, verbose=0)
-    updates = int(np.array(model.optimizer.iterations.value))
+    updates = int(np.array(keras.ops.convert_to_numpy(model.optimizer.iterations)))
     finite = all(np.isfinite(values).all() for values in state(model))
     print(json.dumps({**told, "trained": updates == 8 and bool(finite)}))
 

@@ -37,6 +37,36 @@ if find_spec("tensorflow"):
     tf.data.Dataset.__iter__ = lambda dataset: _iterate(dataset.with_options(_untuned))
 
 
+# By the test's name, or the name and what is in its brackets.
+NOT_ON_TORCH = {
+    "test_setting_momentum_by_hand_changes_nothing": "its step is eager",
+    "test_a_step_that_was_traced_before_is_told": "its step is eager",
+    "test_the_optimizer_is_built_before_the_step_is_traced": "its step is eager",
+    "test_the_model_is_left_to_itself_between_steps": "its step is eager",
+    "test_what_the_update_does_not_use_is_told_and_not_shown[<lambda>-momentum]": "reading is using",
+    "test_the_class_of_an_optimizer_can_be_swapped": "its optimizers have classes of their own",
+    "test_a_training_loop_of_ones_own": "a loop of TensorFlow or JAX",
+    "test_any_float_reaches_the_step[<lambda>-momentum-0.9]": "functions of TensorFlow or JAX",
+    "test_another_schedule_in_mid_fit_is_refused_by_name[<lambda>0]": "`steps_per_execution`",
+    "test_another_schedule_in_mid_fit_is_refused_by_name[<lambda>1]": "`steps_per_execution`",
+    "test_weight_decay_is_l2_whose_gradient_is_wd_times_w_on_kernels": "gradients of TensorFlow or JAX",
+    "test_the_state_of_a_stateful_rnn_is_put_back": "Keras does not train a stateful RNN there",
+    "test_a_distributed_model_is_refused": "no `keras.distribution`",
+    "test_the_processor_is_asked": "the example is for TensorFlow and JAX",
+    "test_strategies_that_do_not_work_are_named_with_one_that_does": "the same",
+    "test_resumed_it_goes_on_in_the_cycle": "the same",
+    "test_done_is_done": "the same",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if keras.backend.backend() == "torch":
+        for item in items:
+            reason = NOT_ON_TORCH.get(item.name) or NOT_ON_TORCH.get(item.name.partition("[")[0])
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=f"on PyTorch: {reason}"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
     try:
@@ -44,6 +74,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
     except ValueError as error:
         if "must be 1 with the PyTorch backend" in str(error):
             pytest.skip("Keras has no `steps_per_execution` on PyTorch")
+        if "On PyTorch, a step with `jit_compile=True`" in str(error):
+            pytest.skip("refused by name")
         raise
 
 

@@ -81,7 +81,8 @@ def test_the_loss_in_the_logs_is_a_mean_since_the_last_reset() -> None:
     model = compiled(keras.optimizers.SGD(0.0, momentum=0.9))
     fit(model, Reset())
     wanted = [
-        np.mean((np.array(model(x)) - y) ** 2) for x, y in reference.split(*reference.data(64), 8)
+        np.mean((keras.ops.convert_to_numpy(model(x)) - y) ** 2)
+        for x, y in reference.split(*reference.data(64), 8)
     ]
     np.testing.assert_allclose(losses, wanted, rtol=1e-5)
 

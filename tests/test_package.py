@@ -10,6 +10,7 @@ import pytest
 
 import keras_onecycle
 import tiny_cifar
+from keras_onecycle._keras.backend import check_backend
 
 # Keras takes a None in `sys.modules` for TensorFlow, so the finder says it instead.
 WITHOUT = """
@@ -48,6 +49,14 @@ def test_public_names_are_documented_as_keras_documents() -> None:
         if inspect.isclass(item) or inspect.isfunction(item):
             for section in ("Example:", ">>>", "Args:"):
                 assert section in item.__doc__, f"{name} has no {section}"
+
+
+@pytest.mark.any_backend
+def test_a_backend_that_does_not_train_is_refused_by_name() -> None:
+    for name in ("tensorflow", "jax", "torch"):
+        check_backend(name)
+    with pytest.raises(ImportError, match=r"tensorflow, jax, torch.*Received: KERAS_BACKEND=numpy"):
+        check_backend("numpy")
 
 
 def test_without_tensorflow(tmp_path: Path) -> None:

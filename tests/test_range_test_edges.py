@@ -16,6 +16,7 @@ from keras_onecycle import LRFinder, RangeTestResult, lr_find
 X, Y = reference.data(64)
 TEST: dict[str, Any] = {"num_steps": 12, "max_lr": 0.1, "batch_size": 8, "verbose": 0}
 TENSORFLOW = keras.backend.backend() == "tensorflow"
+JAX = keras.backend.backend() == "jax"
 
 
 def compiled(model: keras.Model | None = None, **arguments: Any) -> keras.Model:
@@ -43,7 +44,7 @@ class TwoUpdates(keras.Sequential):
     """Makes two updates in each step, as the loop of a WGAN's critic does."""
 
     def train_step(self, *state_and_data: Any) -> Any:
-        if TENSORFLOW:
+        if not JAX:
             super().train_step(*state_and_data)
             self.reset_metrics()
             return super().train_step(*state_and_data)
@@ -63,9 +64,9 @@ def test_a_loss_of_one_number_in_any_shape(shape: tuple) -> None:
     class Shaped(keras.Sequential):
         def train_step(self, *state_and_data: Any) -> Any:
             got = super().train_step(*state_and_data)
-            logs = got if TENSORFLOW else got[0]
+            logs = got[0] if JAX else got
             logs["loss"] = keras.ops.reshape(logs["loss"], shape)
-            return logs if TENSORFLOW else (logs, got[1])
+            return (logs, got[1]) if JAX else logs
 
     model = compiled(Shaped([keras.Input((4,)), keras.layers.Dense(1)]))
     assert len(lr_find(model, X, Y, **TEST).loss) == 12

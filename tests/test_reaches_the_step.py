@@ -222,7 +222,7 @@ def test_mixed_float16() -> None:
     kept = [batches[i] for i in made]
     reference.train_eagerly(other, OPTIMIZERS["SGD"](), kept, setter("SGD", 40))
     # Half precision in the forward pass: agreement to a hundredth.
-    reference.assert_same_weights(model, other, rtol=1e-2)
+    reference.assert_same_weights(model, other, rtol=1e-2, atol=2e-4)
 
 
 def test_without_cycling_momentum() -> None:

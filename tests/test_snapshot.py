@@ -22,7 +22,10 @@ def fit(model: keras.Model) -> None:
 
 
 def state(model: keras.Model) -> list[np.ndarray]:
-    return [np.array(v.value) for v in (*model.variables, *model.optimizer.variables)]
+    return [
+        np.array(keras.ops.convert_to_numpy(v))
+        for v in (*model.variables, *model.optimizer.variables)
+    ]
 
 
 # So few bytes that even these variables are written piece by piece.

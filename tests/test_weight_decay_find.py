@@ -69,7 +69,7 @@ def losses(
     optimizer.build(model.trainable_variables)
     seen = []
     for number, (batch, target) in enumerate(reference.split(x, y, 8)):
-        seen.append(np.mean((np.array(model(batch)) - target) ** 2))
+        seen.append(np.mean((keras.ops.convert_to_numpy(model(batch)) - target) ** 2))
         optimizer.learning_rate = rates[number // accumulation]
         gradients = [
             gradient + weight_decay * v.value if v.name == "kernel" else gradient
@@ -118,7 +118,7 @@ def test_curves_are_of_the_loss_without_the_penalty() -> None:
             weight_decay, accumulation, x, y, np.geomspace(1e-3, 0.1, num_steps)
         )
         np.testing.assert_allclose(curve.loss, wanted, rtol=1e-4)
-        error = np.mean((np.array(trained(val_x)) - val_y) ** 2)
+        error = np.mean((keras.ops.convert_to_numpy(trained(val_x)) - val_y) ** 2)
         np.testing.assert_allclose(curve.val_loss, [error], rtol=1e-4)
         assert len(curve.val_metrics["mae"]) == 1
         # No trace: the model is as it was built.

@@ -159,6 +159,9 @@ class ScheduledOptimizer:
             "__reduce__": reduce,
         }
         members |= {name: scheduled_property(name) for name in self._stand_ins}
+        if "learning_rate" in self._stand_ins:
+            # What weight decay reads on PyTorch.
+            members["_get_current_learning_rate"] = lambda optimizer: optimizer.learning_rate
         return type(base.__name__, (base,), members)
 
 

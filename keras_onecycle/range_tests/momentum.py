@@ -76,9 +76,6 @@ def momentum_find(
     while momentum rose from 0.7 to 1. It advises a momentum that falls while the learning rate rises,
     as `OneCycle` has it, or trainings with a few values from 0.9 to 0.99.
 
-    A test in which momentum falls shows less still. Velocities take about `1 / (1 - momentum)` updates
-    to build up, and when one that is too large does its harm, the test is already past it.
-
     Example:
 
     >>> keras.utils.set_random_seed(0)

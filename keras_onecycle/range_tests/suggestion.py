@@ -51,12 +51,7 @@ def valley(lr: np.ndarray, loss: np.ndarray) -> float:
     >>> round(keras_onecycle.range_tests.suggestion.valley(lr, loss), 4)
     0.0027
 
-    Args:
-        lr: Float array of shape `(points,)`, ascending.
-        loss: Float array of shape `(points,)`.
-
-    Returns:
-        A float, one of `lr`.
+    Arguments and return value are those of `third`.
     """
     length = np.ones(len(loss), dtype=int)
     start = end = 0
@@ -79,12 +74,7 @@ def slide(lr: np.ndarray, loss: np.ndarray) -> float:
     >>> round(keras_onecycle.range_tests.suggestion.slide(lr, loss), 4)
     0.0001
 
-    Args:
-        lr: Float array of shape `(points,)`, ascending.
-        loss: Float array of shape `(points,)`.
-
-    Returns:
-        A float, one of `lr`.
+    Arguments and return value are those of `third`.
 
     Raises:
         ValueError: If there are fewer than 16 points, one more than the window is wide.
@@ -113,12 +103,7 @@ def minimum(lr: np.ndarray, loss: np.ndarray) -> float:
     >>> keras_onecycle.range_tests.suggestion.minimum(lr, np.array([3.0, 2.0, 1.0, 5.0]))
     0.1
 
-    Args:
-        lr: Float array of shape `(points,)`, ascending.
-        loss: Float array of shape `(points,)`.
-
-    Returns:
-        A float, a tenth of one of `lr`.
+    Arguments and return value are those of `third`.
     """
     return float(lr[np.argmin(loss)]) / 10
 
@@ -132,12 +117,7 @@ def steep(lr: np.ndarray, loss: np.ndarray) -> float:
     >>> keras_onecycle.range_tests.suggestion.steep(lr, np.array([3.0, 2.9, 1.0, 5.0]))
     0.1
 
-    Args:
-        lr: Float array of shape `(points,)`, ascending, above 0.
-        loss: Float array of shape `(points,)`.
-
-    Returns:
-        A float, one of `lr`.
+    Arguments and return value are those of `third`.
     """
     return float(lr[np.argmin(np.diff(loss) / np.diff(np.log(lr)))])
 
