@@ -104,12 +104,12 @@ def plot_range_test(
         ax.axvline(suggestion, color="tab:red", linestyle="--", label=label)
     if mode == "exponential":
         ax.set_xscale("log")
-    # The curve before it diverges is what one looks at: single losses at its end may be far above.
-    both = np.concatenate([loss[shown], smoothed_loss[shown]])
-    low, high = np.nanmin(both, initial=np.inf), np.nanmax(smoothed_loss[shown], initial=-np.inf)
-    if np.isfinite([low, high]).all() and low < high:
-        margin = 0.05 * (high - low)
-        ax.set_ylim(low - margin, high + margin)
+    # The descent is what one looks at: a divergence goes out of the picture at the top.
+    curve = smoothed_loss[shown][np.isfinite(smoothed_loss[shown])]
+    descent = curve[: np.argmin(curve) + 1] if len(curve) else curve
+    if len(descent) > 1:
+        margin = 0.25 * (descent.max() - descent[-1])
+        ax.set_ylim(descent[-1] - margin, descent.max() + margin)
     ax.set_xlabel(name)
     ax.set_ylabel("loss")
     ax.grid(alpha=0.3)
