@@ -76,7 +76,10 @@ def install(extras: tuple[str, ...]) -> None:
     installed |= set(extras)
     package = f".[{','.join(sorted(installed))}]"
     print(f"Installing keras-onecycle{package[1:]} (minutes, the first time) ...", flush=True)
-    if run(PYTHON, "-m", "pip", "install", "--quiet", "--no-compile", "--editable", package):
+    # In CI, another Keras than the newest.
+    keras = [f"keras=={version}"] if (version := os.environ.get("KERAS_VERSION")) else []
+    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--no-compile")
+    if run(*pip, "--editable", package, *keras):
         sys.exit("pip could not install the package; what it said stands above.")
     INSTALLED.write_text(" ".join(sorted(installed)), encoding="utf-8")
 

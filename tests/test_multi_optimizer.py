@@ -6,12 +6,16 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from keras.optimizers import SGD, Adam, MultiOptimizer, OptimizerMap
+from keras.optimizers import SGD, Adam
 
 import keras_onecycle
 import reference
 from keras_onecycle import HyperparameterScheduler, OneCycle, lr_find, momentum_find
 
+if not hasattr(keras.optimizers, "MultiOptimizer"):
+    pytest.skip("newer than this Keras", allow_module_level=True)
+
+MultiOptimizer, OptimizerMap = keras.optimizers.MultiOptimizer, keras.optimizers.OptimizerMap
 BODY = ".*body/.*"
 UPDATES = 20
 

@@ -193,7 +193,10 @@ def test_plot_draws_what_was_recorded() -> None:
         (keras.optimizers.Adagrad, "`Adagrad` has no momentum.*cycle_momentum=False"),
         (keras.optimizers.SGD, "`SGD` was created with `momentum=0.0`.*cycle_momentum=False"),
         (keras.optimizers.RMSprop, "`RMSprop` was created with `momentum=0.0`"),
-        (keras.optimizers.ScheduleFreeAdamW, "`ScheduleFreeAdamW` cannot follow a schedule"),
+        (
+            lambda: keras.optimizers.ScheduleFreeAdamW(0.01),
+            "`ScheduleFreeAdamW` cannot follow a schedule",
+        ),
         (
             lambda: keras.optimizers.SGD(
                 keras.optimizers.schedules.CosineDecay(0.1, 10), momentum=0.9

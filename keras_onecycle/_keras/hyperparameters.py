@@ -39,11 +39,6 @@ class ScheduledHyperparameters:
         rates: Dict by key, or list with the default's last, of the learning rates that the parts of a
             `MultiOptimizer` have beside each other. Defaults to `None`: their own.
         optional: Names of schedules that a part may lack.
-
-    Raises:
-        TypeError: If `target` is neither a model nor an optimizer.
-        ValueError: If the optimizer cannot follow a schedule, lacks a scheduled hyperparameter, or
-            already follows a schedule; if the model is not compiled.
     """
 
     def __init__(

@@ -12,7 +12,9 @@ _MOMENTUM_NAMES = ("momentum", "beta_1", "adam_beta_1")
 # The key of the optimizer that `max_lr` is for.
 DEFAULT = ""
 
-_MULTI = keras.optimizers.MultiOptimizer
+# Newer than the oldest Keras that is supported.
+_MULTI = getattr(keras.optimizers, "MultiOptimizer", ())
+_SCHEDULE_FREE = getattr(keras.optimizers, "ScheduleFreeAdamW", ())
 
 
 def unwrap(optimizer: keras.Optimizer) -> keras.Optimizer:
@@ -109,7 +111,7 @@ def _check_map(optimizer: Any) -> None:
 
 def _check_part(optimizer: keras.Optimizer) -> None:
     kind = type(optimizer).__name__
-    if isinstance(optimizer, keras.optimizers.ScheduleFreeAdamW):
+    if isinstance(optimizer, _SCHEDULE_FREE):
         raise ValueError(
             "`ScheduleFreeAdamW` cannot follow a schedule: it averages its weights under a constant "
             "learning rate and momentum. Use `keras.optimizers.AdamW`."
