@@ -11,6 +11,10 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from keras_onecycle import OneCycle
 
+# It goes through `fit` and range tests, which have tests on each backend.
+pytestmark = pytest.mark.any_backend
+
+
 GRID = {"model_kwargs": [{"units": 3}, {"units": 8}]}
 FOLDS = StratifiedKFold(2, shuffle=True, random_state=0)
 
@@ -67,7 +71,6 @@ def test_given_to_fit() -> None:
     assert fitted.best_estimator_.model_.optimizer.momentum == 0.9
 
 
-@pytest.mark.any_backend
 def test_given_in_the_grid() -> None:
     x, y = data()
     fit_kwargs = {"callbacks": [OneCycle(0.3)], "batch_size": 8, "epochs": 2, "verbose": 0}
@@ -77,7 +80,6 @@ def test_given_in_the_grid() -> None:
     np.testing.assert_allclose(got(fitted), scores_by_hand())
 
 
-@pytest.mark.any_backend
 def test_keras_drops_what_the_constructor_is_given() -> None:
     # The day that this fails, the documentation's warning can go.
     estimator = keras.wrappers.SKLearnClassifier(build, fit_kwargs={"epochs": 3})

@@ -15,6 +15,9 @@ from keras_onecycle._keras.penalty import penalty
 from keras_onecycle.search import WeightDecayResult, weight_decay_find
 from keras_onecycle.search.weight_decay import LRFinderWithoutPenalty
 
+# It goes through `fit` and range tests, which have tests on each backend.
+pytestmark = pytest.mark.any_backend
+
 
 def build(
     weight_decay: float, optimizer: Callable[[], keras.Optimizer] | None = None
@@ -175,7 +178,6 @@ def bounded(weight_decay: float) -> keras.Model:
     return model
 
 
-@pytest.mark.any_backend
 def test_each_test_has_a_bar_and_a_name(capsys: pytest.CaptureFixture) -> None:
     x, y = reference.data(64)
     arguments = {"weight_decays": [0.1, 0.0], "num_steps": 4, "max_lr": 0.1, "batch_size": 8}
@@ -202,7 +204,6 @@ def test_each_test_has_a_bar_and_a_name(capsys: pytest.CaptureFixture) -> None:
         ("max_lr", 1e-9, ValueError),
     ],
 )
-@pytest.mark.any_backend
 def test_bad_arguments_are_named_before_anything_is_built(
     name: str, value: Any, error: type[Exception]
 ) -> None:
@@ -213,7 +214,6 @@ def test_bad_arguments_are_named_before_anything_is_built(
     assert not built
 
 
-@pytest.mark.any_backend
 def test_a_build_or_data_that_cannot_be_is_named() -> None:
     x, y = reference.data(16)
     for returned in (None, reference.build()):
@@ -246,7 +246,6 @@ def curve(lowest: float, at: float, width: float = 1.0, start: float = 2.0) -> R
     return RangeTestResult(LR, loss, loss, val_lr=LR[::20], val_loss=loss[::20])
 
 
-@pytest.mark.any_backend
 def test_the_largest_that_still_lets_a_large_rate_train() -> None:
     free = curve(0.5, 0.3)
     # Too large: it falls by a third of what the others do, wherever that is.
@@ -268,7 +267,6 @@ def test_the_largest_that_still_lets_a_large_rate_train() -> None:
     assert WeightDecayResult({0.1: flat}).suggest() == 0.1
 
 
-@pytest.mark.any_backend
 def test_a_curve_that_diverged_reaches_no_further() -> None:
     diverged, at_once = curve(0.52, 0.3), curve(0.6, 0.3)
     diverged.smoothed_loss = diverged.smoothed_loss.copy()
@@ -289,7 +287,6 @@ def test_a_curve_that_diverged_reaches_no_further() -> None:
             WeightDecayResult(none).suggest()
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [
@@ -304,7 +301,6 @@ def test_bad_arguments_of_the_rule_are_named(name: str, value: Any, error: type[
         WeightDecayResult({0.1: curve(0.5, 0.3)}).suggest(**{name: value})
 
 
-@pytest.mark.any_backend
 def test_bad_results_are_named() -> None:
     tested = curve(0.5, 0.3)
     for results in ([tested], {0.1: LR}, {0.1: RangeTestResult([0.1], [1], [1], momentum=[0.9])}):
@@ -319,7 +315,6 @@ def test_bad_results_are_named() -> None:
 # Picture and file
 
 
-@pytest.mark.any_backend
 def test_all_curves_in_one_picture() -> None:
     curves = {1e-1: curve(1.5, 0.3), 1e-3: curve(0.5, 0.25), 0.0: curve(0.45, 0.3)}
     curves[1e-1].smoothed_loss[-5:] = 1e9
