@@ -23,28 +23,22 @@ trained is kept with `--save` as it goes; with `--resume` too, the same command 
 """
 
 import argparse
-import json
 import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 from sklearn import datasets
-from sklearn.model_selection import train_test_split
 
 from _common import rounds
-from _common.cifar10 import data
+from _common.store import Store
+from _common.tasks import Task, cifar, convolutions, mlp, scikit
 from keras_onecycle import OneCycle, RangeTestResult, lr_find
-
-Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 # Of `RangeTestResult.suggest`, the default first.
 METHODS = ("third", "valley", "steep", "minimum", "slide")
@@ -56,54 +50,6 @@ NO_TEST = {
     "0.1 (SGD), 0.01 (Adam)": {"SGD": 0.1, "Adam": 0.01},
 }
 CONTESTANTS = (*METHODS, *NO_TEST)
-
-
-def scikit(load: Callable[..., Any], seed: int) -> Split:
-    """Returns half of one of scikit-learn's sets to train on and half to validate, standardised."""
-    x, y = load(return_X_y=True)
-    x, val_x, y, val_y = train_test_split(x, y, test_size=0.5, stratify=y, random_state=seed)
-    # The corners of the digits are always white.
-    mean, std = x.mean(axis=0), x.std(axis=0)
-    std[std == 0] = 1
-    x, val_x = (((part - mean) / std).astype("float32") for part in (x, val_x))
-    return (x, y), (val_x, val_y)
-
-
-@cache
-def cifar() -> Split:
-    """Returns 2,000 images of CIFAR-10 to train on and 2,000 to validate."""
-    (x, y), (val_x, val_y) = data.load_arrays("cifar10", num_train=2000)
-    normal = data.standardization("cifar10")
-    x, val_x = (np.asarray(normal(part)) for part in (x, val_x[:2000]))
-    return (x, y), (val_x, val_y[:2000])
-
-
-def mlp(hidden: Sequence[int]) -> list[keras.layers.Layer]:
-    """Returns hidden layers."""
-    return [keras.layers.Dense(units, "relu") for units in hidden]
-
-
-def convolutions() -> list[keras.layers.Layer]:
-    """Returns three convolutions with batch normalization, each at half the resolution."""
-    layers: list[keras.layers.Layer] = []
-    for filters in (16, 32, 64):
-        layers += [
-            keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False),
-            keras.layers.BatchNormalization(momentum=0.9),
-            keras.layers.ReLU(),
-        ]
-    return [*layers, keras.layers.GlobalAveragePooling2D()]
-
-
-@dataclass
-class Task:
-    """A set, a network for it, and how long it is trained."""
-
-    load: Callable[[int], Split]
-    hidden: Callable[[], list[keras.layers.Layer]]
-    classes: int
-    batch_size: int
-    epochs: int
 
 
 TASKS = {
@@ -183,32 +129,6 @@ def suggestions(curve: dict[str, list[float]], optimizer: str) -> dict[str, floa
 def key(rate: float) -> str:
     """Returns the learning rate as the results are filed by."""
     return f"{rate:.4g}"
-
-
-class Store:
-    """What was measured so far, in a file that is whole at any time."""
-
-    def __init__(self, path: Path | None, settings: dict[str, Any], resume: bool) -> None:
-        self.path = path
-        self.content: dict[str, Any] = {"settings": settings, "curves": {}, "trainings": {}}
-        if path is not None and path.exists():
-            if not resume:
-                sys.exit(f"{path} is there already. --resume goes on with it.")
-            self.content = json.loads(path.read_text(encoding="utf-8"))
-            if self.content["settings"] != settings:
-                sys.exit(f"{path} was made with other settings: {self.content['settings']}")
-
-    def get(self, part: str, name: str, measure: Callable[..., Any], *arguments: Any) -> Any:
-        """Returns what is filed under a name; measures and files it where there is nothing."""
-        filed = self.content[part]
-        if name not in filed:
-            filed[name] = measure(*arguments)
-            if self.path is not None:
-                partial = self.path.with_name(self.path.name + ".partial")
-                partial.parent.mkdir(parents=True, exist_ok=True)
-                partial.write_text(json.dumps(self.content), encoding="utf-8")
-                partial.replace(self.path)
-        return filed[name]
 
 
 @dataclass

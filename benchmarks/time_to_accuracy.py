@@ -1,0 +1,375 @@
+"""How many images a training needs to be accurate: one cycle beside what Keras's users do without it.
+
+usage: python benchmarks/time_to_accuracy.py [--tasks NAME ...] [--seeds N] [--save] [--resume] [--small]
+
+A task is a set, a network and an optimizer. Its target is 99% of the best mean accuracy that any method
+has at the end of its longest trainings. A method's time is the images until its test accuracy first is at
+the target:
+
+- A method that has no end (a constant rate, `ReduceLROnPlateau`) trains for 24 epochs, and each counts as
+  an end.
+- A schedule that is planned to its end (one cycle, `CosineDecay`) trains with each of several lengths up to
+  12 epochs, and the shortest that gets there counts. The images of a range test count too.
+
+Both are the least that a method could need, known only afterwards. As they come, `OneCycle` takes the rate
+that `lr_find` suggests and the others Keras's defaults; tuned, each takes the best rate of one grid for all,
+by the accuracy on other images, after 5 epochs with a seed that is not reported. A ratio is a method's time
+over that of `OneCycle`, paired by the seed.
+
+CIFAR-10 and MNIST come from `tensorflow_datasets`: name its folder in TFDS_DATA_DIR. With `--save --resume`,
+the same command goes on after a kill.
+"""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from sklearn import datasets
+
+from _common import rounds
+from _common.cifar10 import resnet
+from _common.store import Store
+from _common.tasks import Split, cifar, convolutions, mlp, scikit
+from keras_onecycle import OneCycle, lr_find
+
+sys.path.append(str(rounds.ROOT / "reproduction"))
+import mnist_lenet
+
+# In epochs, of trainings that are planned to their end, of others, and of those that tune.
+LENGTHS = (1, 2, 3, 5, 8, 12)
+NO_END = 24
+TUNING_LENGTH = 5
+TUNING_SEED = 100
+PART_OF_BEST = 0.99
+
+
+def classifier(x: np.ndarray, hidden: list[keras.layers.Layer], classes: int) -> keras.Model:
+    """Returns hidden layers with an input before and a layer of logits behind."""
+    return keras.Sequential([keras.Input(x.shape[1:]), *hidden, keras.layers.Dense(classes)])
+
+
+@cache
+def mnist() -> Split:
+    """Returns 2,000 images of MNIST to train on and as many others."""
+    (x, y), (other_x, other_y) = mnist_lenet.data(None)
+    return (x[:2000], y[:2000]), (other_x[:2000], other_y[:2000])
+
+
+# Of each set: how it is loaded, its network, and its batch size.
+SETS: dict[str, tuple[Callable[[int], Split], Callable[[np.ndarray], keras.Model], int]] = {
+    "digits, dense": (
+        lambda seed: scikit(datasets.load_digits, seed),
+        lambda x: classifier(x, mlp([64]), 10),
+        32,
+    ),
+    "breast cancer, dense": (
+        lambda seed: scikit(datasets.load_breast_cancer, seed),
+        lambda x: classifier(x, mlp([32, 32]), 2),
+        16,
+    ),
+    "CIFAR-10 (2,000), small CNN": (
+        lambda seed: cifar(),
+        lambda x: classifier(x, convolutions(), 10),
+        32,
+    ),
+    "MNIST (2,000), LeNet": (lambda seed: mnist(), lambda x: mnist_lenet.lenet(5e-4), 32),
+    "CIFAR-10 (2,000), ResNet-8": (lambda seed: cifar(), lambda x: resnet(8), 32),
+}
+OPTIMIZERS: dict[str, Callable[[Any], keras.Optimizer]] = {
+    "SGD": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
+    "AdamW": keras.optimizers.AdamW,
+}
+# What Keras takes where no rate is given, that of the example in the documentation of `CosineDecay`, and
+# the grid.
+RATES = {"SGD": 0.01, "AdamW": 0.001}
+COSINE = {"SGD": 0.1, "AdamW": 0.001}
+GRIDS = {"SGD": (0.01, 0.03, 0.1, 0.3, 1.0), "AdamW": (0.001, 0.003, 0.01, 0.03)}
+TASKS = {
+    f"{name}, {optimizer}": (name, optimizer)
+    for name in SETS
+    for optimizer in OPTIMIZERS
+    if (name, optimizer) != ("CIFAR-10 (2,000), ResNet-8", "AdamW")
+}
+PLANNED = {"OneCycle", "OneCycle as fastai", "CosineDecay"}
+METHODS = (
+    "OneCycle",
+    "OneCycle as fastai",
+    "CosineDecay",
+    "constant rate",
+    "ReduceLROnPlateau",
+    "Adam()",
+)
+TUNED = ("OneCycle", "CosineDecay", "constant rate", "ReduceLROnPlateau")
+ONE_CYCLE = METHODS[0]
+
+
+def parts(load: Callable[[int], Split], seed: int) -> tuple[Any, Any, Any]:
+    """Returns images and labels to train on, to tune on and to test on."""
+    train, (x, y) = load(seed)
+    return train, (x[::2], y[::2]), (x[1::2], y[1::2])
+
+
+def started(task: str, optimizer: Any, seed: int) -> keras.Model:
+    """Returns the network with weights drawn by the seed; the order of the batches starts from it too."""
+    # Hundreds of models in one process would else take gigabytes.
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    load, network, _ = SETS[TASKS[task][0]]
+    model = network(load(seed)[0][0])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss=loss, metrics=["accuracy"])
+    return model
+
+
+def suggest(task: str, seed: int) -> dict[str, float]:
+    """Returns what `lr_find` suggests by its default and as fastai does, and the images that it took."""
+    name, optimizer = TASKS[task]
+    load, _, batch_size = SETS[name]
+    model = started(task, OPTIMIZERS[optimizer](RATES[optimizer]), seed)
+    found = lr_find(model, *load(seed)[0], batch_size=batch_size, verbose=0)
+    return {
+        "OneCycle": float(f"{found.suggest():.4g}"),
+        "OneCycle as fastai": float(f"{found.suggest('valley'):.4g}"),
+        "images": len(found.loss) * batch_size,
+    }
+
+
+def train(
+    task: str, method: str, rate: float, epochs: int, seed: int, *, tuning: bool
+) -> list[float]:
+    """Returns the accuracy after each epoch, on the images to tune on or on those to test on."""
+    name, optimizer = TASKS[task]
+    load, _, batch_size = SETS[name]
+    (x, y), to_tune, to_test = parts(load, seed)
+    callbacks: list[keras.callbacks.Callback] = []
+    if method == "OneCycle":
+        callbacks = [OneCycle(rate)]
+    elif method == "OneCycle as fastai":
+        # The defaults of its `fit_one_cycle`.
+        callbacks = [OneCycle(rate, pct_start=0.25, div_factor=25.0, final_div_factor=1e5)]
+    elif method == "ReduceLROnPlateau":
+        # As in its documentation, but with the loss of the training: nothing is held out here.
+        callbacks = [keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.2, patience=5)]
+    schedule: Any = rate
+    if method == "CosineDecay":
+        updates = epochs * math.ceil(len(x) / batch_size)
+        schedule = keras.optimizers.schedules.CosineDecay(rate, updates)
+    made = keras.optimizers.Adam() if method == "Adam()" else OPTIMIZERS[optimizer](schedule)
+    model = started(task, made, seed)
+    history = model.fit(
+        x,
+        y,
+        batch_size=batch_size,
+        epochs=epochs,
+        validation_data=to_tune if tuning else to_test,
+        validation_batch_size=1000,
+        callbacks=callbacks,
+        verbose=0,
+    ).history
+    return [round(value, 4) for value in history["val_accuracy"]]
+
+
+class Measured:
+    """One task: its target, and the time of every method, as it comes and tuned.
+
+    Args:
+        store: Where trainings are filed.
+        task: String, of `TASKS`.
+        seeds: Integer, at least 1.
+        lengths: Increasing lengths, in epochs, of trainings that are planned to their end.
+        no_end: Length of the others.
+        grid: The learning rates that each tuned method gets.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        task: str,
+        seeds: int,
+        lengths: tuple[int, ...],
+        no_end: int,
+        grid: tuple[float, ...],
+    ) -> None:
+        self.store, self.task, self.seeds = store, task, range(seeds)
+        self.lengths, self.no_end, self.grid = lengths, no_end, grid
+        name, self.optimizer = TASKS[task]
+        self.images = store.get("images", task, lambda: len(SETS[name][0](0)[0][0]))
+        self.best_rates = {method: self._best_rate(method) for method in TUNED}
+        kinds = [(method, False) for method in METHODS] + [(method, True) for method in TUNED]
+        longest = [
+            [self._accuracies(*kind, seed, self._lengths(kind[0])[-1])[-1] for seed in self.seeds]
+            for kind in kinds
+        ]
+        self.best = float(np.mean(longest, axis=1).max())
+        self.times = {kind: [self._time(*kind, seed) for seed in self.seeds] for kind in kinds}
+
+    def _lengths(self, method: str) -> tuple[int, ...]:
+        return self.lengths if method in PLANNED else (self.no_end,)
+
+    def _trained(self, method: str, rate: float, epochs: int, seed: int, tuning: bool) -> list:
+        name = f"{self.task}/{method}/{rate:g}/{epochs} epochs/{seed}"
+        arguments = self.task, method, rate, epochs, seed
+        return self.store.get("trainings", name, lambda: train(*arguments, tuning=tuning))
+
+    def _suggested(self, seed: int) -> dict[str, float]:
+        return self.store.get("range_tests", f"{self.task}/{seed}", suggest, self.task, seed)
+
+    def _best_rate(self, method: str) -> float:
+        epochs = min(TUNING_LENGTH, self.no_end)
+        reached = [self._trained(method, rate, epochs, TUNING_SEED, True)[-1] for rate in self.grid]
+        return self.grid[int(np.argmax(reached))]
+
+    def _accuracies(self, method: str, tuned: bool, seed: int, epochs: int) -> list[float]:
+        if tuned:
+            rate = self.best_rates[method]
+        elif method.startswith("OneCycle"):
+            rate = self._suggested(seed)[method]
+        else:
+            rate = (COSINE if method == "CosineDecay" else RATES)[self.optimizer]
+        return self._trained(method, rate, epochs, seed, False)
+
+    def _time(self, method: str, tuned: bool, seed: int) -> float:
+        """Images until the target is reached, infinite where it is not."""
+        found = method.startswith("OneCycle") and not tuned
+        before = self._suggested(seed)["images"] if found else 0
+        for epochs in self._lengths(method):
+            accuracies = np.array(self._accuracies(method, tuned, seed, epochs))
+            there = np.flatnonzero(accuracies >= PART_OF_BEST * self.best)
+            if len(there):
+                return before + float(self.images * (there[0] + 1))
+        return math.inf
+
+    def ratios(self, method: str, tuned: bool) -> list[float]:
+        """Returns the time over that of `OneCycle`, of each seed; NaN where neither gets there."""
+        return [
+            math.nan if math.isinf(own) and math.isinf(cycle) else own / cycle
+            for own, cycle in zip(
+                self.times[method, tuned], self.times[ONE_CYCLE, tuned], strict=True
+            )
+        ]
+
+
+def number(value: float, form: str = ".1f") -> str:
+    """Returns a ratio or a time as a table has it."""
+    return "never" if math.isinf(value) else "-" if math.isnan(value) else f"{value:{form}}"
+
+
+def median(values: Any) -> float:
+    """Returns the lower median, which infinite values leave as it is."""
+    there = np.sort([value for value in values if not math.isnan(value)])
+    return float(there[(len(there) - 1) // 2]) if len(there) else math.nan
+
+
+def over_tasks(tasks: list[Measured], method: str, tuned: bool) -> str:
+    """Returns the median of the tasks' medians, with a 95% interval: tasks and seeds drawn again."""
+    ratios = [measured.ratios(method, tuned) for measured in tasks]
+    rng = np.random.default_rng(0)
+    drawn = sorted(
+        median([median(rng.choice(ratios[task], len(ratios[task]))) for task in again])
+        for again in rng.integers(0, len(ratios), (2000, len(ratios)))
+    )
+    low, high = drawn[len(drawn) // 40], drawn[-len(drawn) // 40]
+    middle = median([median(ratio) for ratio in ratios])
+    return f"**{number(middle)}** ({number(low)} to {number(high)})"
+
+
+def ratio_table(tasks: dict[str, Measured], tuned: bool) -> str:
+    """Returns a row for each task and one for all: times over that of `OneCycle`."""
+    others = [method for method in (TUNED if tuned else METHODS) if method != ONE_CYCLE]
+    rows = []
+    for name, measured in tasks.items():
+        cycle = median(measured.times[ONE_CYCLE, tuned])
+        row = [name, f"{100 * PART_OF_BEST * measured.best:.1f}%", number(cycle, ",.0f")]
+        for method in others:
+            ratios = measured.ratios(method, tuned)
+            there = sorted(ratio for ratio in ratios if not math.isnan(ratio))
+            span = f" ({number(there[0])} to {number(there[-1])})" if there else ""
+            row.append(number(median(ratios)) + span)
+        rows.append(row)
+    rows.append(
+        ["all tasks", "", "", *(over_tasks(list(tasks.values()), m, tuned) for m in others)]
+    )
+    return rounds.table(["task", "target", "images that OneCycle needs", *others], rows)
+
+
+def rate_table(tasks: dict[str, Measured]) -> str:
+    """Returns the best of the grid for each task and method."""
+    rows = [[name, *(f"{m.best_rates[method]:g}" for method in TUNED)] for name, m in tasks.items()]
+    return rounds.table(["task", *TUNED], rows)
+
+
+def report(tasks: dict[str, Measured], seeds: int) -> str:
+    """Returns all tables, with headings."""
+    parts = [
+        f"Times as a multiple of `OneCycle`'s: median of {seeds} seeds (lowest to highest); for all tasks, "
+        "the median of the medians with a 95% bootstrap interval. Above 1, `OneCycle` is faster.",
+        "As they come: `OneCycle` at the rate that `lr_find` suggests, the others at Keras's defaults.",
+        ratio_table(tasks, tuned=False),
+        "Tuned: each at the best rate of one grid.",
+        ratio_table(tasks, tuned=True),
+        "The best rates of the grid:",
+        rate_table(tasks),
+    ]
+    return "\n\n".join(parts)
+
+
+def measure(
+    store: Store, names: Sequence[str], seeds: int, *, small: bool = False, save: bool = False
+) -> str:
+    """Measures what is not in the store yet; returns the tables, and writes them after each task."""
+    tasks: dict[str, Measured] = {}
+    tables = ""
+    for name in names:
+        grid = GRIDS[TASKS[name][1]]
+        sizes = (LENGTHS[:2], 2, grid[1:3]) if small else (LENGTHS, NO_END, grid)
+        tasks[name] = Measured(store, name, seeds, *sizes)
+        store.content["tasks"] = list(tasks)
+        tables = report(tasks, seeds)
+        print(f"\n{name} is done\n", file=sys.stderr, flush=True)
+        if save:
+            rounds.write(__file__, store.content, tables, save=True)
+    return tables
+
+
+def main() -> None:
+    """Measures, prints the tables, and writes them and the figures if asked to."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="NAME")
+    parser.add_argument("--seeds", type=int, default=5, help="(default: 5)")
+    rounds.add_save(parser)
+    parser.add_argument("--resume", action="store_true", help="go on with what was saved")
+    parser.add_argument("--small", action="store_true", help="digits, one seed, two lengths")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error("--seeds must be at least 1")
+    if arguments.small:
+        arguments.tasks, arguments.seeds = list(TASKS)[:1], 1
+    settings = {
+        "lengths": list(LENGTHS),
+        "no_end": NO_END,
+        "part_of_best": PART_OF_BEST,
+        **rounds.environment(),
+    }
+    path = rounds.results_file(__file__) if arguments.save else None
+    store = Store(path, settings, arguments.resume)
+    try:
+        tables = measure(
+            store, arguments.tasks, arguments.seeds, small=arguments.small, save=arguments.save
+        )
+    except FileNotFoundError as error:
+        sys.exit(f"{error}\nOr leave it out, with --tasks.")
+    rounds.write(__file__, store.content, tables, save=arguments.save)
+
+
+if __name__ == "__main__":
+    main()
