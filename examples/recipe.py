@@ -1,25 +1,29 @@
 """The whole recipe, end to end: batch size, learning rate, weight decay, dropout, momentum, training.
 
-usage: python examples/recipe.py [--dataset digits|cifar10] [--out DIR] [--seeds N] [--epochs N]
+usage: python examples/recipe.py [--dataset digits|breast_cancer|wine|cifar10] [--out DIR] [--seeds N]
+                                 [--epochs N]
 
 Large learning rates regularize, so the rest of the regularization has to be found again with them. Each
-step takes what the ones before gave:
+step begins at the default, and leaves it only for what is better by more than the spread:
 
-1. The smallest batch that is as fast as any.
+1. Batch size: of those that are as good as any after as many epochs, the fastest.
 2. A range test for the learning rate.
-3. Range tests under several weight decays, in one picture.
-4. A cross-validated search over weight decay and dropout, at the learning rate of one range test.
-5. A momentum range test, and a search over how low momentum should go.
-6. Trainings with what was found and with the defaults, judged on a test set that nothing was chosen by.
+3. Range tests under several weight decays: what is the most?
+4. A cross-validated search over weight decay and learning rate, which go together.
+5. Another over dropout and over how low momentum goes.
+6. The found setting beside the default, on new folds with new seeds: which does the recipe keep?
+7. Trainings of both on all of the data, judged on a test set that no step has seen.
 
-The searches are kept in DIR/search.db: the same command goes on after an interruption.
+Steps 6 and 7 make as many updates with the one as with the other. The searches are kept in DIR/search.db:
+the same command goes on after an interruption.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +32,8 @@ import keras
 import matplotlib as mpl
 import numpy as np
 
-from keras_onecycle import OneCycle, lr_find, momentum_find
-from keras_onecycle.search import find_batch_size, grid_search, weight_decay_find
+from keras_onecycle import OneCycle, lr_find
+from keras_onecycle.search import SearchResult, find_batch_size, grid_search, weight_decay_find
 
 sys.path.append(str(Path(__file__).resolve().parent / "cifar10"))
 mpl.use("Agg")  # Pictures go to files.
@@ -39,9 +43,9 @@ import data
 from resnet import resnet
 
 MOMENTUM = 0.9
-DEFAULT_BATCH_SIZE = 32
-# An epoch of fewer updates is too short a cycle on so little data, however fast it is.
-UPDATES_PER_EPOCH = 16
+BATCH_SIZE = 32
+# Of the last two steps, so far from those of the searches that no training is seen twice.
+JUDGING_SEED, TESTING_SEED = 1000, 2000
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
@@ -51,9 +55,10 @@ class Task:
     """What is to be learnt.
 
     Args:
-        train, test: Images and labels.
+        train, test: Inputs and classes.
         network: Function of weight decay and dropout that returns logits.
         epochs: Epochs of a training.
+        batch_sizes: What the first step tries beside the default.
         weight_decays: What the range tests try.
         dropouts: What the search tries.
     """
@@ -62,6 +67,7 @@ class Task:
     test: Arrays
     network: Callable[[float, float], keras.Model]
     epochs: int
+    batch_sizes: tuple[int, ...] = (64, 128)
     weight_decays: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 0.0)
     dropouts: tuple[float, ...] = (0.0, 0.1, 0.3)
 
@@ -71,33 +77,63 @@ class Task:
         model.compile(
             keras.optimizers.SGD(momentum=MOMENTUM),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
+            # The loss has the penalty of weight decay in it: the cross-entropy has not.
+            metrics=["accuracy", keras.metrics.SparseCategoricalCrossentropy(from_logits=True)],
         )
         return model
+
+
+def l2(weight_decay: float) -> keras.Regularizer | None:
+    """L2 whose gradient is `weight_decay * w`."""
+    return keras.regularizers.L2(weight_decay / 2) if weight_decay else None
 
 
 def digits() -> Task:
     """The 1,797 handwritten digits of scikit-learn, of 8 by 8 pixels."""
     from quickstart import digits as load
 
-    train, test = load()
-
     def network(weight_decay: float, dropout: float) -> keras.Model:
-        l2 = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
         layers: list[Any] = [keras.Input((8, 8, 1))]
         for filters in (16, 32):
             layers += [
                 keras.layers.Conv2D(
-                    filters, 3, padding="same", use_bias=False, kernel_regularizer=l2
+                    filters, 3, padding="same", use_bias=False, kernel_regularizer=l2(weight_decay)
                 ),
                 keras.layers.BatchNormalization(momentum=0.9),
                 keras.layers.ReLU(),
                 keras.layers.MaxPooling2D(),
             ]
         layers += [keras.layers.Flatten(), keras.layers.Dropout(dropout)]
-        return keras.Sequential([*layers, keras.layers.Dense(10, kernel_regularizer=l2)])
+        return keras.Sequential(
+            [*layers, keras.layers.Dense(10, kernel_regularizer=l2(weight_decay))]
+        )
 
-    return Task(train, test, network, epochs=8)
+    return Task(*load(), network, epochs=8)
+
+
+def tabular(name: str, epochs: int) -> Task:
+    """One of scikit-learn's tables of measurements, standardised, with two hidden layers."""
+    from sklearn import datasets
+    from sklearn.model_selection import train_test_split
+
+    x, y = getattr(datasets, f"load_{name}")(return_X_y=True)
+    x, test_x, y, test_y = train_test_split(x, y, test_size=0.4, stratify=y, random_state=0)
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    x, test_x = (((part - mean) / std).astype("float32") for part in (x, test_x))
+
+    def network(weight_decay: float, dropout: float) -> keras.Model:
+        layers: list[Any] = [keras.Input(x.shape[1:])]
+        for _ in range(2):
+            layers += [
+                keras.layers.Dense(64, "relu", kernel_regularizer=l2(weight_decay)),
+                keras.layers.Dropout(dropout),
+            ]
+        classes = int(y.max()) + 1
+        return keras.Sequential(
+            [*layers, keras.layers.Dense(classes, kernel_regularizer=l2(weight_decay))]
+        )
+
+    return Task((x, y), (test_x, test_y), network, epochs, batch_sizes=(16, 64))
 
 
 def cifar10(data_dir: Path | None, num_train: int | None) -> Task:
@@ -119,21 +155,23 @@ def cifar10(data_dir: Path | None, num_train: int | None) -> Task:
     )
 
 
-def train(
-    task: Task,
-    seed: int,
-    *,
-    batch_size: int,
-    max_lr: float,
-    base_momentum: float = 0.85,
-    **regularization: float,
-) -> float:
-    """Trains once and returns the test accuracy in percent."""
+TASKS: dict[str, Callable[[argparse.Namespace], Task]] = {
+    "digits": lambda arguments: digits(),
+    "breast_cancer": lambda arguments: tabular("breast_cancer", epochs=10),
+    "wine": lambda arguments: tabular("wine", epochs=20),
+    "cifar10": lambda arguments: cifar10(arguments.data_dir, arguments.num_train),
+}
+
+
+def train(task: Task, seed: int, setting: dict[str, Any]) -> dict[str, float]:
+    """Trains once on all of the data and returns the metrics on the test set."""
+    setting = dict(setting)
     keras.utils.set_random_seed(seed)
-    model = task.build(**regularization)
-    cycle = OneCycle(max_lr, base_momentum=base_momentum)
-    model.fit(*task.train, batch_size, task.epochs, verbose=0, callbacks=[cycle])
-    return 100 * model.evaluate(*task.test, batch_size=500, verbose=0, return_dict=True)["accuracy"]
+    model = task.build(setting.pop("weight_decay"), setting.pop("dropout"))
+    batch_size, epochs = setting.pop("batch_size"), setting.pop("epochs")
+    cycle = OneCycle(**setting)
+    model.fit(*task.train, batch_size, epochs, verbose=0, callbacks=[cycle])
+    return model.evaluate(*task.test, batch_size=500, verbose=0, return_dict=True)
 
 
 def run(task: Task, seeds: int, folds: int, out: Path) -> None:
@@ -141,35 +179,48 @@ def run(task: Task, seeds: int, folds: int, out: Path) -> None:
     x, y = task.train
     rows: list[tuple[str, str]] = []
     figure, axes = plt.subplots(2, 4, figsize=(20, 8), layout="constrained")
+    begin = time.perf_counter()
 
     def step(name: str, gave: str) -> None:
         rows.append((name, gave))
         print(f"-- {name}: {gave}", flush=True)
 
-    keras.utils.set_random_seed(0)
-    sizes = find_batch_size(
-        task.build(),
-        x,
-        y,
-        min_batch_size=DEFAULT_BATCH_SIZE,
-        max_batch_size=min(len(x), 1024),
-    )
-    sizes.plot(axes[0, :2])
-    fast, most = sizes.suggest(), max(DEFAULT_BATCH_SIZE, len(x) // UPDATES_PER_EPOCH)
-    batch_size = min(fast, most)
-    step(
-        "batch size",
-        f"{sizes.largest} fits, {fast} is as fast as any; taken: {batch_size}, for at least "
-        f"{UPDATES_PER_EPOCH} updates an epoch",
-    )
+    def search(name: str, grid: dict[str, Any], **fixed: Any) -> SearchResult:
+        arguments = {"folds": folds, "epochs": task.epochs, "storage": out / "search.db", **fixed}
+        # Timings differ from run to run, and what follows from them is another search then.
+        study = f"{name} {grid} {fixed}"
+        result = grid_search(task.build, grid, x, y, study_name=study, **arguments)
+        (out / f"{name}.md").write_text(result.table() + "\n", encoding="utf-8")
+        return result
 
-    default_lr = _range_test(task, DEFAULT_BATCH_SIZE).suggest()
-    result = _range_test(task, batch_size)
-    result.plot(axes[0, 2])
-    step(
-        "range test",
-        f"max_lr={result.suggest():.3g} (at batch size {DEFAULT_BATCH_SIZE}: {default_lr:.3g})",
+    def suggested(batch_size: int, ax: Any = None) -> float:
+        keras.utils.set_random_seed(0)
+        result = lr_find(task.build(), x, y, batch_size=batch_size, min_lr=1e-4)
+        if ax is not None:
+            result.plot(ax)
+        return result.suggest()
+
+    sizes = [BATCH_SIZE, *task.batch_sizes]
+    speeds = find_batch_size(
+        task.build(), x, y, min_batch_size=min(sizes), max_batch_size=max(sizes)
     )
+    speeds.plot(axes[0, :2])
+    as_good = search("batch_size", {"batch_size": sizes}, max_lr="each").ties
+    speed = dict(zip(speeds.batch_sizes, speeds.throughputs, strict=True))
+    batch_size = max((tie.params["batch_size"] for tie in as_good), key=speed.__getitem__)
+    told = ", ".join(str(size) for size in sorted(tie.params["batch_size"] for tie in as_good))
+    step("batch size", f"as good as any: {told}; the fastest of them: {batch_size}")
+
+    default = {
+        "batch_size": BATCH_SIZE,
+        "epochs": task.epochs,
+        "max_lr": suggested(BATCH_SIZE),
+        "base_momentum": 0.85,
+        "weight_decay": 0.0,
+        "dropout": 0.0,
+    }
+    max_lr = suggested(batch_size, axes[0, 2])
+    step("range test", f"max_lr={max_lr:.3g} (default: {default['max_lr']:.3g})")
 
     decays = weight_decay_find(
         task.build, x, y, weight_decays=task.weight_decays, batch_size=batch_size, max_lr=10.0
@@ -178,75 +229,100 @@ def run(task: Task, seeds: int, folds: int, out: Path) -> None:
     largest = decays.suggest()
     step("weight decay, by range tests", f"at most {largest:g}")
 
-    common: dict[str, Any] = {
-        "folds": folds,
-        "monitor": "val_loss",
-        "epochs": task.epochs,
-        "batch_size": batch_size,
-        "storage": out / "search.db",
-    }
-    grid = {
-        "weight_decay": sorted({largest, largest / 10, 0.0}),
-        "dropout": list(task.dropouts),
-    }
-    search = grid_search(task.build, grid, x, y, study_name="regularization", **common)
-    search.plot(ax=axes[1, 0])
-    (out / "regularization.md").write_text(search.table() + "\n", encoding="utf-8")
-    best, max_lr = search.best.params, search.best.max_lr
-    step(
-        "weight decay and dropout, by search",
-        f"weight_decay={best['weight_decay']:g}, dropout={best['dropout']:g}, max_lr={max_lr:.3g}",
-    )
-
-    keras.utils.set_random_seed(0)
-    momenta = momentum_find(
-        task.build(**best), x, y, batch_size=batch_size, learning_rate=max_lr / 10
-    )
-    momenta.plot(axes[1, 1])
-    momentum_search = grid_search(
-        lambda: task.build(**best),
-        {"base_momentum": [0.85, 0.8, 0.9, 0.95]},
-        x,
-        y,
-        study_name="momentum",
-        max_lr=max_lr,
-        **common,
-    )
-    momentum_search.plot(ax=axes[1, 2])
-    (out / "momentum.md").write_text(momentum_search.table() + "\n", encoding="utf-8")
-    base_momentum = momentum_search.best.params["base_momentum"]
-    step(
-        "momentum",
-        f"the range test trains up to {momenta.suggest():.3g} at a tenth of max_lr; by search, 0.95 "
-        f"down to {base_momentum:g}",
-    )
-
-    settings: dict[str, dict[str, float]] = {
-        "default": {"batch_size": DEFAULT_BATCH_SIZE, "max_lr": default_lr},
-        "recipe": {
-            "batch_size": batch_size,
-            "max_lr": max_lr,
-            "base_momentum": base_momentum,
-            **best,
+    found = search(
+        "weight_decay",
+        {
+            "weight_decay": list(dict.fromkeys([0.0, largest / 10, largest])),
+            "lr_factor": [1.0, 1 / 3, 3.0],
         },
+        batch_size=batch_size,
+        max_lr=max_lr,
+    )
+    found.plot(ax=axes[1, 0])
+    weight_decay, max_lr = found.best.params["weight_decay"], found.best.max_lr
+    step(
+        "weight decay and learning rate, by search",
+        f"weight_decay={weight_decay:g}, max_lr={max_lr:.3g}; {len(found.ties)} of "
+        f"{len(found.settings)} settings tie",
+    )
+
+    found = search(
+        "dropout",
+        {
+            "dropout": list(task.dropouts),
+            "base_momentum": [0.85, 0.95],
+            "weight_decay": [weight_decay],
+        },
+        batch_size=batch_size,
+        max_lr=max_lr,
+    )
+    found.plot(["dropout", "base_momentum"], ax=axes[1, 1])
+    step(
+        "dropout and momentum, by search",
+        f"dropout={found.best.params['dropout']:g}, "
+        f"base_momentum={found.best.params['base_momentum']:g}; {len(found.ties)} of "
+        f"{len(found.settings)} settings tie",
+    )
+
+    recipes = {
+        **found.best.params,
+        "batch_size": batch_size,
+        "epochs": round(task.epochs * batch_size / BATCH_SIZE),
+        "max_lr": max_lr,
     }
-    accuracies: dict[str, list[float]] = {name: [] for name in settings}
-    for seed in range(1000, 1000 + seeds):
+    settings = {"default": default, "found": recipes}
+    judged = SearchResult(
+        [
+            search(
+                f"judged_{name}",
+                {key: [value] for key, value in setting.items()},
+                seed=JUDGING_SEED,
+                folds=5,
+            ).settings[0]
+            for name, setting in settings.items()
+        ],
+        "val_loss",
+        "minimize",
+    )
+    (out / "judged.md").write_text(judged.table() + "\n", encoding="utf-8")
+    kept = list(settings)[judged.settings.index(judged.best)]
+    losses = [f"{setting.mean:.3g} ± {setting.std:.2g}" for setting in judged.settings]
+    why = (
+        "better by more than the spread"
+        if kept == "found"
+        else "what was found is not better by more than the spread"
+    )
+    step("kept", f"{kept}: {why} (validation loss {losses[0]} by default, {losses[1]} as found)")
+    took = time.perf_counter() - begin
+
+    ends: dict[str, list[dict[str, float]]] = {name: [] for name in settings}
+    seconds: dict[str, list[float]] = {name: [] for name in settings}
+    for seed in range(TESTING_SEED, TESTING_SEED + seeds):
         for name, setting in settings.items():
-            accuracies[name].append(train(task, seed, **setting))
+            start = time.perf_counter()
+            ends[name].append(train(task, seed, setting))
+            seconds[name].append(time.perf_counter() - start)
     for name, setting in settings.items():
-        values = np.array(accuracies[name])
-        spread = f" ± {values.std(ddof=1):.2f}" if seeds > 1 else ""
         told = ", ".join(f"{key}={value:.3g}" for key, value in setting.items())
+        accuracy = _spread([100 * end["accuracy"] for end in ends[name]])
+        loss = _spread([end["sparse_categorical_crossentropy"] for end in ends[name]], ".3f")
         step(
-            f"trained: {name} ({told})",
-            f"{values.mean():.2f}{spread}% on the test set, {seeds} seeds of {task.epochs} epochs",
+            f"trained: {name}" + (" (kept)" if name == kept else ""),
+            f"{accuracy}% on the test set, cross-entropy {loss}, {seeds} seeds ({told})",
         )
-    ax = axes[1, 3]
-    for seed in zip(*accuracies.values(), strict=True):
-        ax.plot(list(accuracies), seed, "o-", color="tab:blue", alpha=0.5)
-    ax.set_ylabel("test accuracy (%), a line a seed")
-    ax.grid(alpha=0.3)
+    units = took / np.median(seconds["default"])
+    step("cost of the steps before", f"{units:.0f} trainings of the default")
+
+    pairs = {
+        "validation loss, a line a fold": [setting.values for setting in judged.settings],
+        "test accuracy (%), a line a seed": [
+            [100 * end["accuracy"] for end in of_setting] for of_setting in ends.values()
+        ],
+    }
+    for ax, (label, values) in zip(axes[1, 2:], pairs.items(), strict=True):
+        ax.plot(list(settings), values, "o-", color="tab:blue", alpha=0.5)
+        ax.set_ylabel(label)
+        ax.grid(alpha=0.3)
     figure.savefig(out / "recipe.png", dpi=80)
     plt.close(figure)
     table = "\n".join(
@@ -256,28 +332,26 @@ def run(task: Task, seeds: int, folds: int, out: Path) -> None:
     raw = {
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
-        "batch_sizes": dict(
-            zip(map(str, sizes.batch_sizes), sizes.throughputs.round(1).tolist(), strict=True)
-        ),
         "settings": settings,
-        "test_accuracy": accuracies,
+        "kept": kept,
+        "judged": {name: s.values for name, s in zip(settings, judged.settings, strict=True)},
+        "test": ends,
+        "trainings_it_took": round(units),
     }
     (out / "results.json").write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
-    print(
-        f"\n{table}\n\nWritten: {out}/recipe.md, recipe.png, regularization.md, momentum.md, results.json"
-    )
+    print(f"\n{table}\n\nWritten to {out}.")
 
 
-def _range_test(task: Task, batch_size: int) -> Any:
-    keras.utils.set_random_seed(0)
-    return lr_find(task.build(), *task.train, batch_size=batch_size, min_lr=1e-4)
+def _spread(values: Sequence[float], form: str = ".2f") -> str:
+    deviation = f" ± {np.std(values, ddof=1):{form}}" if len(values) > 1 else ""
+    return f"{np.mean(values):{form}}{deviation}"
 
 
 def main(command_line: list[str] | None = None) -> int:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     add = parser.add_argument
-    add("--dataset", choices=("digits", "cifar10"), default="digits")
+    add("--dataset", choices=TASKS, default="digits")
     add("--out", type=Path, help="folder of the results (default: recipe-DATASET)")
     add("--seeds", type=int, default=5, help="final trainings of each kind")
     add("--folds", type=int, default=3, help="folds of the searches")
@@ -292,11 +366,7 @@ def main(command_line: list[str] | None = None) -> int:
     out = arguments.out or Path(f"recipe-{arguments.dataset}")
     out.mkdir(parents=True, exist_ok=True)
     try:
-        task = (
-            digits()
-            if arguments.dataset == "digits"
-            else cifar10(arguments.data_dir, arguments.num_train)
-        )
+        task = TASKS[arguments.dataset](arguments)
         if arguments.epochs is not None:
             task = replace(task, epochs=arguments.epochs)
         run(task, arguments.seeds, arguments.folds, out)
