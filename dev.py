@@ -51,7 +51,13 @@ def start(*command: str | Path, output: int | None = None, **environment: str) -
     return subprocess.Popen(
         [str(part) for part in command],
         cwd=ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+        # Compiled once and kept: else each process compiles what it imports, for ten seconds or more.
+        env={
+            **os.environ,
+            "PYTHONDONTWRITEBYTECODE": "",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            **environment,
+        },
         stdout=output,
         stderr=output,
     )

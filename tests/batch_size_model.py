@@ -74,8 +74,8 @@ def find(room: int) -> None:
         model,
         x,
         y,
-        min_batch_size=4096,
-        max_batch_size=2**14,
+        min_batch_size=2048,
+        max_batch_size=2**13,
         tolerance=1,
         verbose=0,
     )

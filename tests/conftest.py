@@ -1,5 +1,6 @@
 """Tests run on the backend that `KERAS_BACKEND` names, without a display and in any order."""
 
+import gc
 import os
 import re
 import sys
@@ -66,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             reason = NOT_ON_TORCH.get(item.name) or NOT_ON_TORCH.get(item.name.partition("[")[0])
             if reason:
                 item.add_marker(pytest.mark.skip(reason=f"on PyTorch: {reason}"))
+
+
+def pytest_collection_finish() -> None:
+    # What the imports left is looked through in every collection of garbage, for half a second.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -89,6 +89,7 @@ def test_indices_are_the_crops_that_slices_make() -> None:
 # Pipelines
 
 
+@pytest.mark.any_backend
 @of_the_pipeline
 @pytest.mark.parametrize(("mode", "name"), [("zero", "cifar10"), ("reflect", "cifar100")])
 def test_each_image_once_an_epoch_cropped_with_its_label(
@@ -116,6 +117,7 @@ def test_each_image_once_an_epoch_cropped_with_its_label(
     assert_uniform(offsets)
 
 
+@pytest.mark.any_backend
 @of_the_pipeline
 def test_test_images_are_all_there_in_order(tmp_path: Path) -> None:
     _, test = data.cifar10(16, folder(tmp_path), seed=1)
@@ -125,6 +127,7 @@ def test_test_images_are_all_there_in_order(tmp_path: Path) -> None:
         np.testing.assert_array_equal(labels, np.arange(50) * 7 % 10)
 
 
+@pytest.mark.any_backend
 @of_the_pipeline
 def test_without_augmentation_and_remainder(tmp_path: Path) -> None:
     train, _ = data.cifar10(16, folder(tmp_path), augment=False, drop_remainder=False)
@@ -134,6 +137,7 @@ def test_without_augmentation_and_remainder(tmp_path: Path) -> None:
     assert first != second
 
 
+@pytest.mark.any_backend
 @of_the_pipeline
 def test_what_keras_sees(tmp_path: Path) -> None:
     import tensorflow as tf
@@ -149,6 +153,7 @@ def test_what_keras_sees(tmp_path: Path) -> None:
     assert int(train.cardinality()) == 3
 
 
+@pytest.mark.any_backend
 @of_the_pipeline
 def test_a_seed_gives_the_same_epochs_again(tmp_path: Path) -> None:
     def epochs(seed: int | None) -> list[np.ndarray]:
@@ -163,6 +168,7 @@ def test_a_seed_gives_the_same_epochs_again(tmp_path: Path) -> None:
     assert (epochs(None)[0] != epochs(None)[0]).any()
 
 
+@pytest.mark.any_backend
 @of_the_pipeline
 def test_seeded_batches_made_at_once_are_augmented_each_on_its_own(tmp_path: Path) -> None:
     # A batch's augmentation is of its own seed: were it one for all, these would be alike.
@@ -173,6 +179,7 @@ def test_seeded_batches_made_at_once_are_augmented_each_on_its_own(tmp_path: Pat
     assert len(draws) == 3
 
 
+@pytest.mark.any_backend
 @of_the_pipeline
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
@@ -194,6 +201,7 @@ def test_arguments(arguments: dict[str, Any], error: type[Exception], message: s
         data.cifar10(**{"batch_size": 8, "data_dir": "nowhere", **arguments})
 
 
+@pytest.mark.any_backend
 @of_the_pipeline
 def test_a_batch_larger_than_the_training_set(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"at most 20.*batch_size=21"):
@@ -217,6 +225,7 @@ def small_model(*front: keras.layers.Layer, dtype: str = "float32", **compile_: 
     return model
 
 
+@pytest.mark.any_backend
 @needs_tensorflow
 def test_one_cycle_needs_no_total_steps(tmp_path: Path) -> None:
     train, test = data.cifar10(16, folder(tmp_path))
@@ -337,6 +346,7 @@ def test_the_layer_is_saved_with_the_model(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_raw_pixels_standardised_by_the_model_are_those_of_the_pipeline(policy: str) -> None:
     previous = keras.config.dtype_policy()

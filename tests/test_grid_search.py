@@ -15,7 +15,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 
 from keras_onecycle import OneCycle, lr_find
 from keras_onecycle._keras.description import describe
-from keras_onecycle.search import SearchResult, Setting, grid_search
+from keras_onecycle.search import SearchResult, Setting, _study, grid_search
 from keras_onecycle.search._folds import Folds
 from keras_onecycle.search._study import SharedStudy
 
@@ -50,6 +50,11 @@ def build(
         run_eagerly=run_eagerly,
     )
     return model
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_study, "_PAUSE", 0.01)
 
 
 class Counted:
@@ -175,6 +180,7 @@ def test_a_function_gives_the_data_of_a_fold() -> None:
     assert isinstance(result.refit(x, y), keras.Model)
 
 
+@pytest.mark.any_backend
 def test_a_fixed_validation_set_with_weights() -> None:
     x, y = data()
     weights = np.where(y == 0, 0.0, 1.0)
@@ -196,6 +202,7 @@ def test_a_fixed_validation_set_with_weights() -> None:
     assert result.settings[0].values == (pytest.approx(right.mean()),)
 
 
+@pytest.mark.any_backend
 def test_a_diverged_setting_is_told_and_the_rest_goes_on() -> None:
     result = search(grid={"max_lr": [1e38, 0.1]}, max_lr=None, epochs=3)
     bad, good = result.settings
@@ -279,6 +286,7 @@ def test_a_sampler_draws_so_many_settings() -> None:
     assert {s.params["units"] for s in result.settings} <= {2, 3}
 
 
+@pytest.mark.any_backend
 def test_a_pruner_ends_a_setting_early() -> None:
     class Epochs(keras.callbacks.Callback):
         count = 0

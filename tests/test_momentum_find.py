@@ -76,6 +76,7 @@ def test_each_update_uses_its_momentum(kind: str, start: float, end: float) -> N
     assert getattr(model.optimizer, name) == getattr(make(), name)
 
 
+@pytest.mark.any_backend
 def test_another_learning_rate_for_the_test_alone_and_validation_along_the_way() -> None:
     x, y = reference.data(80)
     x, y, val_x, val_y = x[:64], y[:64], x[64:], y[64:]
@@ -113,6 +114,7 @@ def test_another_learning_rate_for_the_test_alone_and_validation_along_the_way()
 # No trace
 
 
+@pytest.mark.any_backend
 def test_no_trace_and_fit_afterwards_is_as_without() -> None:
     x, y = reference.data(64)
 
@@ -144,6 +146,7 @@ def test_nothing_else_moves_the_fixed_learning_rate() -> None:
         momentum_find(compiled(), x, y, verbose=0, callbacks=[OneCycle(0.1)])
 
 
+@pytest.mark.any_backend
 def test_the_progress_bar_shows_momentum(capsys: pytest.CaptureFixture) -> None:
     x, y = reference.data(64)
     momentum_find(compiled(), x, y, batch_size=8, num_steps=12, stop_factor=None)

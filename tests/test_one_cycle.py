@@ -59,6 +59,7 @@ def test_the_last_values_are_held() -> None:
     assert_history(cycle, wanted(10, [min(step, 9) for step in range(24)]))
 
 
+@pytest.mark.any_backend
 def test_unknown_length_needs_total_steps() -> None:
     x, y = reference.data(64)
 
@@ -138,6 +139,7 @@ def test_other_callbacks_read_the_next_value_from_the_optimizer() -> None:
     np.testing.assert_allclose(rates, wanted(8, range(1, 9))[:, 0], rtol=1e-5)
 
 
+@pytest.mark.any_backend
 def test_training_with_another_optimizer_is_told() -> None:
     model = reference.TrainedElsewhere(reference.build().layers)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
@@ -165,6 +167,7 @@ def test_history_is_read_in_the_middle() -> None:
     assert seen == [*range(1, 9), *range(1, 9)]
 
 
+@pytest.mark.any_backend
 def test_plot_draws_what_was_recorded() -> None:
     cycle = OneCycle(0.03)
     with pytest.raises(ValueError, match="nothing to plot"):
@@ -266,6 +269,7 @@ def test_bad_arguments_are_named(name: str, value: Any, error: type[Exception]) 
         OneCycle(**{"max_lr": 0.1, name: value})
 
 
+@pytest.mark.any_backend
 def test_two_phases_may_rise_longer() -> None:
     cycle = OneCycle(0.03, pct_start=0.7, three_phase=False)
     fit(compiled(), cycle)
@@ -275,6 +279,7 @@ def test_two_phases_may_rise_longer() -> None:
 # Conflicts
 
 
+@pytest.mark.any_backend
 @pytest.mark.parametrize("first", [True, False])
 def test_a_learning_rate_scheduler_beside_it_is_an_error(first: bool) -> None:
     other = keras.callbacks.LearningRateScheduler(lambda epoch, lr: 0.5)
@@ -289,6 +294,7 @@ def test_a_learning_rate_scheduler_beside_it_is_an_error(first: bool) -> None:
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
 
 
+@pytest.mark.any_backend
 def test_reduce_lr_on_plateau_is_named_and_does_not_stop_the_training() -> None:
     plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=1, min_delta=1e9)
     cycle = OneCycle(0.03)
@@ -297,6 +303,7 @@ def test_reduce_lr_on_plateau_is_named_and_does_not_stop_the_training() -> None:
     assert_history(cycle, wanted(24))
 
 
+@pytest.mark.any_backend
 def test_two_schedules_on_one_optimizer_are_an_error() -> None:
     model = compiled()
     with pytest.raises(ValueError, match="already follows the schedule of `OneCycle`"):
@@ -371,6 +378,7 @@ def test_detach_after_an_error_inside_the_first_step(by_hand: bool) -> None:
 # Pickles and copies
 
 
+@pytest.mark.any_backend
 def test_pickles_and_copies() -> None:
     model, cycle = compiled(), OneCycle(0.03, pct_start=0.3)
     fit(model, cycle)
@@ -381,6 +389,7 @@ def test_pickles_and_copies() -> None:
     assert_history(copied, wanted(8, pct_start=0.3))
 
 
+@pytest.mark.any_backend
 def test_pickles_in_mid_training() -> None:
     copies: list[OneCycle] = []
     cycle = OneCycle(0.03)
@@ -508,6 +517,7 @@ def test_each_part_of_a_multi_optimizer_by_hand() -> None:
     reference.assert_same_weights(model, other)
 
 
+@pytest.mark.any_backend
 def test_attach_says_what_it_needs() -> None:
     with pytest.raises(ValueError, match=r"Received: total_steps=None"):
         OneCycle(0.03).attach(compiled())

@@ -166,6 +166,7 @@ def test_the_optimizer_pickles_and_copies_in_mid_cycle() -> None:
             assert float(copied.learning_rate) == pytest.approx(0.01)
 
 
+@pytest.mark.any_backend
 def test_training_killed_with_sigkill_goes_on(tmp_path: Path) -> None:
     killed = python(RESUMABLE, tmp_path / "backup", tmp_path / "killed.npz", "OneCycle", 2)
     assert killed.returncode == -signal.SIGKILL

@@ -60,6 +60,7 @@ def test_resumed_with_half_the_batch(accumulation: int) -> None:
     )
 
 
+@pytest.mark.any_backend
 def test_a_guess_is_told_and_start_epoch_settles_it() -> None:
     model = compiled()
     fit(model, OneCycle(0.1), epochs=2)
@@ -74,6 +75,7 @@ def test_a_guess_is_told_and_start_epoch_settles_it() -> None:
         fit(model, OneCycle(0.1, start_epoch=3), initial_epoch=2)
 
 
+@pytest.mark.any_backend
 def test_numbering_epochs_on_after_compiling_anew_is_a_whole_cycle(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
@@ -103,6 +105,7 @@ def test_a_restored_backup_is_resumed_without_a_guess(
     assert not [w for w in recwarn if "OneCycle" in str(w.message)]
 
 
+@pytest.mark.any_backend
 def test_a_backup_of_a_cycle_that_began_later_is_told(tmp_path: Path) -> None:
     # Two epochs of another training, then a cycle of four, killed after two: 8 updates at epoch 4.
     backup = keras.callbacks.BackupAndRestore(tmp_path)
@@ -115,6 +118,7 @@ def test_a_backup_of_a_cycle_that_began_later_is_told(tmp_path: Path) -> None:
 # Over, cut short, pending
 
 
+@pytest.mark.any_backend
 def test_a_cycle_that_is_over_is_told() -> None:
     model = compiled()
     fit(model, OneCycle(0.1))
@@ -122,6 +126,7 @@ def test_a_cycle_that_is_over_is_told() -> None:
         fit(model, OneCycle(0.1, total_steps=8, start_epoch=0), epochs=5, initial_epoch=4)
 
 
+@pytest.mark.any_backend
 def test_a_cycle_that_each_fit_begins_anew_is_told_and_attach_is_exact() -> None:
     with pytest.warns(UserWarning, match=r"4 updates, up to step 4 of 16.*cycle\.attach\(model\)"):
         fit(compiled(), OneCycle(0.1, total_steps=16), epochs=1)
@@ -145,6 +150,7 @@ def test_a_pending_part_of_an_update_counts() -> None:
     np.testing.assert_allclose(cycle.history["learning_rate"], rates(3, range(3)), rtol=1e-5)
 
 
+@pytest.mark.any_backend
 def test_a_fit_without_an_update_is_told() -> None:
     with pytest.warns(UserWarning, match=r"no update: an update takes 9 batches.*`fit` has 8"):
         fit(compiled(accumulating(9)), cycle := OneCycle(0.1), epochs=2)
