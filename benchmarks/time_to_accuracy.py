@@ -153,8 +153,17 @@ def train(
     if method == "OneCycle":
         callbacks = [OneCycle(rate)]
     elif method == "OneCycle as fastai":
-        # The defaults of its `fit_one_cycle`.
-        callbacks = [OneCycle(rate, pct_start=0.25, div_factor=25.0, final_div_factor=1e5)]
+        # The defaults of its `fit_one_cycle`, whose last divisor is of `max_lr`.
+        callbacks = [
+            OneCycle(
+                rate,
+                pct_start=0.25,
+                anneal_strategy="cos",
+                div_factor=25.0,
+                final_div_factor=1e5 / 25.0,
+                three_phase=False,
+            )
+        ]
     elif method == "ReduceLROnPlateau":
         # As in its documentation, but with the loss of the training: nothing is held out here.
         callbacks = [keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.2, patience=5)]
