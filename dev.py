@@ -7,8 +7,10 @@ usage: python3 dev.py SCRIPT [ARGUMENT ...]         quickstart, fine_tune, custo
        python3 dev.py test torch [...]              the tests, with PyTorch
        python3 dev.py lint                          ruff (rules and format) and mypy
        python3 dev.py docs                          the documentation, in site/
+       python3 dev.py notebooks                     the notebooks, executed in place
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -43,6 +45,7 @@ EXTRAS = {
     **dict.fromkeys(
         ("test", "lint", "docs"), ("tensorflow", "jax", "cifar", "examples", "test", "docs")
     ),
+    "notebooks": ("jax", "examples", "notebooks"),
 }
 
 
@@ -132,6 +135,22 @@ def lint() -> int:
     return 0
 
 
+def notebooks() -> int:
+    """Executes the notebooks, and keeps neither when that was nor what a backend says of the machine."""
+    paths = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
+    command = (PYTHON, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace")
+    options = ("--ExecutePreprocessor.record_timing=False", "--log-level=WARN")
+    status = start(*command, *options, *paths, KERAS_BACKEND="jax").wait()
+    for path in paths:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                cell["outputs"] = [o for o in cell["outputs"] if o.get("name") != "stderr"]
+        text = json.dumps(notebook, indent=1, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+    return status
+
+
 def main(arguments: list[str]) -> int:
     """Runs what the command line asks for."""
     if not arguments or arguments[0] not in EXTRAS:
@@ -147,6 +166,8 @@ def main(arguments: list[str]) -> int:
         return lint()
     if command == "docs":
         return run(PYTHON, "-m", "mkdocs", "build", "--strict", "--quiet")
+    if command == "notebooks":
+        return notebooks()
     if command == "benchmarks":
         return run(PYTHON, "benchmarks/run_all.py", *rest)
     return run(PYTHON, SCRIPTS[command], *rest)

@@ -100,7 +100,7 @@ def plot_range_test(
         val_x, val_y = val_tested[inside], val_loss[inside]
         ax.plot(val_x, val_y, "o-", color="tab:green", label="validation loss")
     if suggestion is not None:
-        label = f"{suggestion_label}: {suggestion:.3g}"
+        label = f"suggested ({suggestion_label}): {suggestion:.3g}"
         ax.axvline(suggestion, color="tab:red", linestyle="--", label=label)
     if mode == "exponential":
         ax.set_xscale("log")
@@ -110,6 +110,7 @@ def plot_range_test(
     if len(descent) > 1:
         margin = 0.25 * (descent.max() - descent[-1])
         ax.set_ylim(descent[-1] - margin, descent.max() + margin)
+        ax.axvspan(x[len(descent) - 1], x[-1], color="tab:red", alpha=0.1, label="past the descent")
     ax.set_xlabel(name)
     ax.set_ylabel("loss")
     ax.grid(alpha=0.3)

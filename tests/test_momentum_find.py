@@ -303,7 +303,11 @@ def test_plot(start: float, end: float) -> None:
     lines = {line.get_label(): line for line in ax.lines}
     np.testing.assert_array_equal(lines["smoothed loss"].get_xdata(), tested.momentum[10:-5])
     np.testing.assert_array_equal(lines["validation loss"].get_xdata(), tested.val_momentum[1:])
-    wanted = f"stable: {tested.suggest():.3g}" if start < end else "<lambda>: 0.8"
+    wanted = (
+        f"suggested (stable): {tested.suggest():.3g}"
+        if start < end
+        else "suggested (<lambda>): 0.8"
+    )
     assert wanted in lines
     plt.close(ax.figure)
 

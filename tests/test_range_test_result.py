@@ -142,7 +142,7 @@ def test_plot(mode: str, scale: str) -> None:
     ax = tested.plot()
     assert ax.get_xscale() == scale
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert f"third: {tested.suggest():.3g}" in labels
+    assert f"suggested (third): {tested.suggest():.3g}" in labels
     assert "validation loss" in labels
     smoothed = next(line for line in ax.lines if line.get_label() == "smoothed loss")
     np.testing.assert_array_equal(smoothed.get_ydata(), smooth_both_ways(tested.loss))
@@ -164,7 +164,7 @@ def test_plot_into_axes_that_are_given_without_the_ends() -> None:
 def test_a_function_without_a_name_is_a_suggestion() -> None:
     ax = make().plot(suggest=functools.partial(suggestion.valley))
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert any(label.startswith("suggestion: ") for label in labels)
+    assert any(label.startswith("suggested (a function): ") for label in labels)
     plt.close(ax.figure)
 
 

@@ -222,7 +222,7 @@ class RangeTestResult:
         """Returns a method by its name, with the name that a picture gives it."""
         kind = self._kind
         if callable(method):
-            return getattr(method, "__name__", "suggestion"), method
+            return getattr(method, "__name__", "a function"), method
         if method in _LR.methods and kind is not _LR:
             raise ValueError(
                 f"`{name}` reads off a curve what is for a learning rate, and this is a test of momentum. "
