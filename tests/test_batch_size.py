@@ -1,7 +1,6 @@
 """The largest batch that fits, found from real out-of-memory errors, and what the search leaves behind."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,8 +32,6 @@ def assert_same_state(model: keras.Model, before: list[np.ndarray]) -> None:
 def test_memory_that_runs_out_ends_the_search_and_the_model_is_put_back() -> None:
     child = subprocess.run(
         [sys.executable, batch_size_model.__file__, "200000000"],
-        # Large matrices: here XLA's optimization pays.
-        env={**os.environ, "XLA_FLAGS": ""},
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,6 @@
 """The CIFAR-10 example: what it writes and refuses, and that a kill loses one epoch at most."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -121,7 +120,6 @@ def test_killed_while_a_backup_is_written_it_goes_on(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
     )
     backup, end = Backup(out / "backup"), time.monotonic() + 240
     while not (backup.epochs and list(backup.folder.glob("partial*"))):
