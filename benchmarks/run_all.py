@@ -2,9 +2,9 @@
 
 usage: python benchmarks/run_all.py [NAME ...] [--save] [--torch-python PATH] [--small]
 
-Nothing else should run meanwhile: all of it takes hours on two cores. `suggestion_quality` and
-`input_pipeline` read CIFAR-10 from the folder that TFDS_DATA_DIR names. `beside_pytorch` wants a Python
-that has PyTorch and torch-lr-finder. A benchmark that fails does not stop the others.
+Nothing else should run meanwhile: all of it takes hours on two cores. `time_to_accuracy`,
+`suggestion_quality` and `input_pipeline` read their data from the folder that TFDS_DATA_DIR names.
+`beside_pytorch` wants a Python that has PyTorch and torch-lr-finder. A benchmark that fails does not stop the others.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from _common.rounds import add_save
 
 HERE = Path(__file__).resolve().parent
 BENCHMARKS = (
+    "time_to_accuracy",
     "callback_cost",
     "range_test_cost",
     "scale",
@@ -26,6 +27,8 @@ BENCHMARKS = (
     "train_step",
     "equal_tuning",
 )
+
+OF_TRAININGS = ("time_to_accuracy", "suggestion_quality")
 
 
 def main() -> int:
@@ -51,7 +54,7 @@ def main() -> int:
         if arguments.save:
             command.append("--save")
             # Hours of trainings are gone on with, or only read.
-            command += ["--resume"] if name == "suggestion_quality" else []
+            command += ["--resume"] if name in OF_TRAININGS else []
         if arguments.torch_python and name == "beside_pytorch":
             command += ["--torch-python", arguments.torch_python]
         environment = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}

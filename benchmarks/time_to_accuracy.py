@@ -300,7 +300,8 @@ def ratio_table(tasks: dict[str, Measured], tuned: bool) -> str:
         for method in others:
             ratios = measured.ratios(method, tuned)
             there = sorted(ratio for ratio in ratios if not math.isnan(ratio))
-            span = f" ({number(there[0])} to {number(there[-1])})" if there else ""
+            differ = there and there[0] != there[-1]
+            span = f" ({number(there[0])} to {number(there[-1])})" if differ else ""
             row.append(number(median(ratios)) + span)
         rows.append(row)
     rows.append(

@@ -228,6 +228,8 @@ def run(task: Task, seeds: int, folds: int, out: Path) -> None:
     decays.plot(axes[0, 3])
     largest = decays.suggest()
     step("weight decay, by range tests", f"at most {largest:g}")
+    # A range test is noisy: the least of those that were tried is searched in any case.
+    largest = max(largest, min(value for value in task.weight_decays if value))
 
     found = search(
         "weight_decay",

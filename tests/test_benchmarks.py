@@ -41,6 +41,10 @@ def tables(name: str, figures: Any) -> str:
         return module.markdown(figures["rounds"], figures["environment"]["cores"])
     if name == "stop_rule":
         return module.table(figures)
+    if name == "time_to_accuracy":
+        store = module.Store(None, {}, resume=False)
+        store.content = figures
+        return module.measure(store, figures["tasks"], 5)
     if name == "suggestion_quality":
         store = module.Store(None, {}, resume=False)
         store.content = figures
