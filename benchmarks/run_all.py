@@ -4,7 +4,8 @@ usage: python benchmarks/run_all.py [NAME ...] [--save] [--torch-python PATH] [-
 
 Nothing else should run meanwhile: all of it takes hours on two cores. `time_to_accuracy`,
 `suggestion_quality` and `input_pipeline` read their data from the folder that TFDS_DATA_DIR names.
-`beside_pytorch` wants a Python that has PyTorch and torch-lr-finder. A benchmark that fails does not stop the others.
+`beside_pytorch` wants a Python that has PyTorch and torch-lr-finder. A benchmark that fails does not stop
+the others.
 """
 
 import argparse
