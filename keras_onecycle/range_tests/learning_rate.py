@@ -45,7 +45,7 @@ class LRFinder(RangeTest):
             the lowest smoothed loss since the first tenth of the test. (If that is 0 or less: when they
             have risen by `stop_factor - 1` times the size of the lowest or the first, whichever is
             larger.) Defaults to `4.0`.
-        smoothing: Float in [0, 1): the weight of the past in the bias-corrected moving average.
+        smoothing: Float in [0, 1): the weight of the past in the moving average that the stop rule reads.
             Defaults to `0.98`.
         validation_data: What `Model.evaluate` takes as `x`, but no generator, or a tuple `(x, y)` or
             `(x, y, sample_weight)`: evaluated along the way. Defaults to `None`.
@@ -163,7 +163,7 @@ def lr_find(
             the lowest smoothed loss since the first tenth of the test. (If that is 0 or less: when they
             have risen by `stop_factor - 1` times the size of the lowest or the first, whichever is
             larger.) Defaults to `4.0`.
-        smoothing: Float in [0, 1): the weight of the past in the bias-corrected moving average.
+        smoothing: Float in [0, 1): the weight of the past in the moving average that the stop rule reads.
             Defaults to `0.98`.
         validation_data: Data to evaluate along the way, as in `LRFinder`. Defaults to `None`.
         validation_freq: Integer, at least 1: updates from one evaluation to the next. Defaults to

@@ -94,7 +94,7 @@ def momentum_find(
         end_momentum: Float in [0, 1), the last momentum: above the first, or below it for a test in
             which momentum falls. Defaults to `0.99`.
         learning_rate: Float above 0, for this test alone. Defaults to `None`: the optimizer's own.
-        smoothing: Float in [0, 1): the weight of the past in the bias-corrected moving average.
+        smoothing: Float in [0, 1): the weight of the past in the moving average that the stop rule reads.
             Defaults to `0.9`, less than in `lr_find`: the average must not lag where the loss turns up.
         verbose: 0, 1, 2 or `"auto"`, as in `fit`; the bar counts updates. Defaults to `"auto"`.
         **arguments: What else `lr_find` takes: `num_steps`, `stop_factor`, `validation_data` and the rest of
