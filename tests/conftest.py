@@ -39,6 +39,8 @@ if find_spec("tensorflow"):
     tf.data.Dataset.__iter__ = lambda dataset: _iterate(dataset.with_options(_untuned))
 
 
+_KERAS_3_11 = keras.__version__.startswith("3.11.")
+
 # By the test's name, or the name and what is in its brackets.
 NOT_ON_TORCH = {
     "test_setting_momentum_by_hand_changes_nothing": "its step is eager",
@@ -88,6 +90,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
     except AttributeError as error:
         if re.search("optimizers' has no attribute '(OptimizerMap|ScheduleFreeAdamW)'", str(error)):
             pytest.skip("newer than this Keras")
+        if "'ResourceVariable' object has no attribute 'path'" in str(error) and _KERAS_3_11:
+            pytest.skip("Keras's own Muon does not train on TensorFlow")
         raise
 
 
