@@ -86,7 +86,12 @@ def measure(epochs: int, seeds: int, grid: tuple[float, ...] = GRID) -> dict[str
 def markdown(figures: dict[str, Any]) -> str:
     """Returns the table."""
     rows = [
-        [name, f"{figures['best'][name]:g}", f"{np.mean(values):.2f}", f"{np.std(values):.2f}"]
+        [
+            name,
+            f"{figures['best'][name]:g}",
+            f"{np.mean(values):.2f}",
+            f"{np.std(values, ddof=len(values) > 1):.2f}",
+        ]
         for name, values in figures["test_accuracy"].items()
     ]
     header = ["training", "learning rate, best of the grid", "test accuracy (%)", "spread"]

@@ -105,7 +105,7 @@ def main():
             first = np.append(updates[accuracy >= of_cycle[-1]], np.inf)[0]
             times.append(first / cycle_updates[-1])
         needed = ", ".join(f"{t:.1f}" if np.isfinite(t) else "never" for t in sorted(times))
-        end = f"{reached[:, -1].mean():.1f} ± {reached[:, -1].std():.1f}"
+        end = f"{reached[:, -1].mean():.1f} ± {reached[:, -1].std(ddof=len(reached) > 1):.1f}"
         rows.append(f"| {name} | {of_seeds[0][0][-1]} | {end} | times {needed} |")
     ax.set(xlabel="optimizer updates, range test included", ylabel="test accuracy (%)")
     ax.set_ylim(90, 100)
