@@ -22,7 +22,6 @@ CIFAR-10 is read as `data.load_arrays` does: name its folder in TFDS_DATA_DIR. A
 trained is kept with `--save` as it goes; with `--resume` too, the same command goes on after a kill.
 """
 
-import argparse
 import math
 import os
 import sys
@@ -36,7 +35,7 @@ import numpy as np
 from sklearn import datasets
 
 from _common import rounds
-from _common.store import Store
+from _common.store import Store, parse
 from _common.tasks import Task, cifar, convolutions, mlp, scikit
 from keras_onecycle import OneCycle, RangeTestResult, lr_find
 
@@ -279,20 +278,9 @@ def report(cells: dict[str, Cell], seeds: int) -> str:
 
 def main() -> None:
     """Measures, prints the tables, and writes them and the figures if asked to."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="NAME")
-    parser.add_argument("--seeds", type=int, default=5, help="(default: 5)")
-    rounds.add_save(parser)
-    parser.add_argument("--resume", action="store_true", help="go on with what was saved")
-    parser.add_argument("--small", action="store_true", help="wine, one seed, two learning rates")
-    arguments = parser.parse_args()
-    if arguments.seeds < 1:
-        parser.error("--seeds must be at least 1")
+    arguments = parse(__doc__, TASKS, "wine")
     grid = GRID
     if arguments.small:
-        arguments.tasks, arguments.seeds = ["wine"], 1
         grid = {name: rates[4:6] for name, rates in GRID.items()}
     settings = {
         name: {"classes": task.classes, "batch_size": task.batch_size, "epochs": task.epochs}

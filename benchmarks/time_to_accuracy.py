@@ -20,7 +20,6 @@ CIFAR-10 and MNIST come from `tensorflow_datasets`: name its folder in TFDS_DATA
 the same command goes on after a kill.
 """
 
-import argparse
 import math
 import os
 import sys
@@ -36,7 +35,7 @@ from sklearn import datasets
 
 from _common import rounds
 from _common.cifar10 import resnet
-from _common.store import Store
+from _common.store import Store, parse
 from _common.tasks import Split, cifar, convolutions, mlp, scikit
 from keras_onecycle import OneCycle, lr_find
 
@@ -361,19 +360,7 @@ def measure(
 
 def main() -> None:
     """Measures, prints the tables, and writes them and the figures if asked to."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="NAME")
-    parser.add_argument("--seeds", type=int, default=5, help="(default: 5)")
-    rounds.add_save(parser)
-    parser.add_argument("--resume", action="store_true", help="go on with what was saved")
-    parser.add_argument("--small", action="store_true", help="digits, one seed, two lengths")
-    arguments = parser.parse_args()
-    if arguments.seeds < 1:
-        parser.error("--seeds must be at least 1")
-    if arguments.small:
-        arguments.tasks, arguments.seeds = list(TASKS)[:1], 1
+    arguments = parse(__doc__, TASKS, next(iter(TASKS)))
     settings = {
         "lengths": list(LENGTHS),
         "no_end": NO_END,

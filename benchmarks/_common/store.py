@@ -1,10 +1,32 @@
 """Results of many trainings in one file, kept as they come."""
 
+import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from _common.rounds import add_save
+
+
+def parse(doc: str, tasks: Iterable[str], small_task: str) -> argparse.Namespace:
+    """Parses the command line of a benchmark of many trainings."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = list(tasks)
+    parser.add_argument("--tasks", nargs="+", choices=names, default=names, metavar="NAME")
+    parser.add_argument("--seeds", type=int, default=5, help="(default: 5)")
+    add_save(parser)
+    parser.add_argument("--resume", action="store_true", help="go on with what was saved")
+    parser.add_argument("--small", action="store_true", help="one task and seed, next to nothing")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error("--seeds must be at least 1")
+    if arguments.small:
+        arguments.tasks, arguments.seeds = [small_task], 1
+    return arguments
 
 
 class Store:
