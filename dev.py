@@ -30,6 +30,10 @@ JAX_CACHE = {
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 DISTRIBUTION = ("tests/test_distribution.py", "tests/test_several_devices.py")
+SEARCH = (
+    *("tests/test_grid_search.py", "tests/test_batch_size.py", "tests/test_weight_decay_find.py"),
+    *("tests/test_recipe.py", "tests/test_sklearn.py", "keras_onecycle/search"),
+)
 SCRIPTS = {
     "quickstart": "examples/quickstart.py",
     "custom_loop": "examples/custom_loop.py",
@@ -103,16 +107,21 @@ def test(arguments: list[str]) -> int:
         command = (PYTHON, "-m", "pytest", "-o", cache, "-m", selected[backend], *paths)
         return start(*command, output=output, KERAS_BACKEND=backend, **JAX_CACHE)
 
+    def others(backend: str, *paths: str, output: int | None = None) -> subprocess.Popen:
+        return pytest(backend, *(f"--ignore={path}" for path in paths), output=output)
+
     with tempfile.TemporaryFile() as said:
-        jax = pytest("jax", *arguments, output=said.fileno())
-        print("Tests with KERAS_BACKEND=tensorflow", flush=True)
         if arguments:
+            jax = pytest("jax", *arguments, output=said.fileno())
             statuses = [pytest("tensorflow", *arguments).wait()]
         else:
-            # Apart: what a strategy leaves in the process makes later operations wait for ever.
+            jax = others("jax", *SEARCH, output=said.fileno())
             statuses = [
-                pytest("tensorflow", *(f"--ignore={path}" for path in DISTRIBUTION)).wait(),
+                others("tensorflow", *DISTRIBUTION).wait(),
+                # Apart: what a strategy leaves in the process makes later operations wait for ever.
                 *(pytest("tensorflow", path).wait() for path in DISTRIBUTION),
+                # Here, so that both cores have work to the end.
+                pytest("jax", *SEARCH).wait(),
             ]
         statuses.append(jax.wait())
         said.seek(0)
