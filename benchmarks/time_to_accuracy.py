@@ -13,7 +13,8 @@ the target:
 
 Both are the least that a method could need, known only afterwards. As they come, `OneCycle` takes the rate
 that `lr_find` suggests and the others Keras's defaults; tuned, each takes the best rate of one grid for all,
-by the accuracy on other images, after 5 epochs with a seed that is not reported. A ratio is a method's time
+by the accuracy on other images (among equals: the lowest loss), after 5 epochs with a seed that is not
+reported. A ratio is a method's time
 over that of `OneCycle`, paired by the seed.
 
 CIFAR-10 and MNIST come from `tensorflow_datasets`: name its folder in TFDS_DATA_DIR. With `--save --resume`,
@@ -142,9 +143,9 @@ def suggest(task: str, seed: int) -> dict[str, float]:
 
 
 def train(
-    task: str, method: str, rate: float, epochs: int, seed: int, *, tuning: bool
+    task: str, method: str, rate: float, epochs: int, seed: int, *, tuning: bool = False
 ) -> list[float]:
-    """Returns the accuracy after each epoch, on the images to tune on or on those to test on."""
+    """Returns the test accuracy after each epoch; of a training that tunes, last accuracy and loss."""
     name, optimizer = TASKS[task]
     load, _, batch_size = SETS[name]
     (x, y), to_tune, to_test = parts(load, seed)
@@ -182,6 +183,8 @@ def train(
         callbacks=callbacks,
         verbose=0,
     ).history
+    if tuning:
+        return [round(float(history[f"val_{name}"][-1]), 4) for name in ("accuracy", "loss")]
     return [round(value, 4) for value in history["val_accuracy"]]
 
 
@@ -222,18 +225,22 @@ class Measured:
     def _lengths(self, method: str) -> tuple[int, ...]:
         return self.lengths if method in PLANNED else (self.no_end,)
 
-    def _trained(self, method: str, rate: float, epochs: int, seed: int, tuning: bool) -> list:
+    def _trained(self, method: str, rate: float, epochs: int, seed: int) -> list[float]:
         name = f"{self.task}/{method}/{rate:g}/{epochs} epochs/{seed}"
-        arguments = self.task, method, rate, epochs, seed
-        return self.store.get("trainings", name, lambda: train(*arguments, tuning=tuning))
+        return self.store.get("trainings", name, train, self.task, method, rate, epochs, seed)
 
     def _suggested(self, seed: int) -> dict[str, float]:
         return self.store.get("range_tests", f"{self.task}/{seed}", suggest, self.task, seed)
 
     def _best_rate(self, method: str) -> float:
-        epochs = min(TUNING_LENGTH, self.no_end)
-        reached = [self._trained(method, rate, epochs, TUNING_SEED, True)[-1] for rate in self.grid]
-        return self.grid[int(np.argmax(reached))]
+        def reached(rate: float) -> tuple[float, float]:
+            name = f"{self.task}/{method}/{rate:g}"
+            arguments = self.task, method, rate, min(TUNING_LENGTH, self.no_end), TUNING_SEED
+            tuned = self.store.get("tunings", name, lambda: train(*arguments, tuning=True))
+            accuracy, loss = tuned
+            return accuracy, -math.inf if math.isnan(loss) else -loss
+
+        return max(self.grid, key=reached)
 
     def _accuracies(self, method: str, tuned: bool, seed: int, epochs: int) -> list[float]:
         if tuned:
@@ -242,7 +249,7 @@ class Measured:
             rate = self._suggested(seed)[method]
         else:
             rate = (COSINE if method == "CosineDecay" else RATES)[self.optimizer]
-        return self._trained(method, rate, epochs, seed, False)
+        return self._trained(method, rate, epochs, seed)
 
     def _time(self, method: str, tuned: bool, seed: int) -> float:
         """Images until the target is reached, infinite where it is not."""
