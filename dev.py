@@ -5,6 +5,8 @@ usage: python3 dev.py SCRIPT [ARGUMENT ...]         quickstart, fine_tune, custo
        python3 dev.py benchmarks [NAME ...]         the benchmarks: --help says which
        python3 dev.py test [PYTEST_ARGUMENT ...]    the tests, with TensorFlow and JAX at the same time
        python3 dev.py test torch [...]              the tests, with PyTorch
+       python3 dev.py ecosystem [PYTEST_ARGUMENT ...]
+                                                    tests beside other libraries, in .venv-ecosystem
        python3 dev.py lint                          ruff (rules and format) and mypy
        python3 dev.py docs                          the documentation, in site/
        python3 dev.py notebooks                     the notebooks, executed in place
@@ -20,9 +22,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
-PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-# Which extras are in the environment.
-INSTALLED = ENVIRONMENT / "extras.txt"
+# For the libraries that the package is used with, and all that they require.
+ECOSYSTEM = ROOT / ".venv-ecosystem"
 # Most tests compile one of a few small networks: JAX need not do that again for each.
 JAX_CACHE = {
     "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "compiled"),
@@ -45,12 +46,21 @@ SCRIPTS = {
 EXTRAS = {
     **dict.fromkeys(SCRIPTS, ("tensorflow", "cifar", "examples")),
     "benchmarks": ("tensorflow", "jax", "cifar", "examples"),
+    "ecosystem": ("tensorflow", "jax", "ecosystem"),
     # The same, so that one installation is for both.
     **dict.fromkeys(
         ("test", "lint", "docs"), ("tensorflow", "jax", "cifar", "examples", "test", "docs")
     ),
     "notebooks": ("jax", "examples", "notebooks"),
 }
+
+
+def python_of(environment: Path) -> Path:
+    """Returns the Python of an environment."""
+    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+PYTHON = python_of(ENVIRONMENT)
 
 
 def start(*command: str | Path, output: int | None = None, **environment: str) -> subprocess.Popen:
@@ -75,15 +85,17 @@ def run(*command: str | Path) -> int:
     return start(*command).wait()
 
 
-def install(extras: tuple[str, ...]) -> None:
+def install(extras: tuple[str, ...], environment: Path = ENVIRONMENT) -> None:
     """Makes the environment, unless it is there, and installs the package in place with the extras."""
-    if not PYTHON.exists():
-        print(f"Making an environment in {ENVIRONMENT.name}/ ...", flush=True)
-        venv.create(ENVIRONMENT, with_pip=True)
+    if not python_of(environment).exists():
+        print(f"Making an environment in {environment.name}/ ...", flush=True)
+        venv.create(environment, with_pip=True)
     changed = (ROOT / "pyproject.toml").stat().st_mtime
     installed = set()
-    if INSTALLED.exists() and INSTALLED.stat().st_mtime > changed:
-        installed = set(INSTALLED.read_text(encoding="utf-8").split())
+    # Which extras are in the environment.
+    noted = environment / "extras.txt"
+    if noted.exists() and noted.stat().st_mtime > changed:
+        installed = set(noted.read_text(encoding="utf-8").split())
     if installed.issuperset(extras):
         return
     installed |= set(extras)
@@ -91,10 +103,10 @@ def install(extras: tuple[str, ...]) -> None:
     print(f"Installing keras-onecycle{package[1:]} (minutes, the first time) ...", flush=True)
     # In CI, another Keras than the newest.
     keras = [f"keras=={version}"] if (version := os.environ.get("KERAS_VERSION")) else []
-    pip = (PYTHON, "-m", "pip", "install", "--quiet", "--no-compile")
+    pip = (python_of(environment), "-m", "pip", "install", "--quiet", "--no-compile")
     if run(*pip, "--editable", package, *keras):
         sys.exit("pip could not install the package; what it said stands above.")
-    INSTALLED.write_text(" ".join(sorted(installed)), encoding="utf-8")
+    noted.write_text(" ".join(sorted(installed)), encoding="utf-8")
 
 
 def test(arguments: list[str]) -> int:
@@ -136,6 +148,17 @@ def test_torch(arguments: list[str]) -> int:
     return start(*command, KERAS_BACKEND="torch").wait()
 
 
+def ecosystem(arguments: list[str]) -> int:
+    """Runs the tests beside other libraries: on TensorFlow, and on JAX what is JAX's."""
+    paths = arguments or ["tests/ecosystem"]
+    statuses = []
+    for backend in ("tensorflow", "jax"):
+        print(f"Tests with KERAS_BACKEND={backend}", flush=True)
+        command = (python_of(ECOSYSTEM), "-m", "pytest", *paths)
+        statuses.append(start(*command, KERAS_BACKEND=backend, **JAX_CACHE).wait())
+    return int(any(statuses))
+
+
 def lint() -> int:
     """Runs ruff and mypy."""
     for command in (("ruff", "check"), ("ruff", "format", "--check"), ("mypy",)):
@@ -165,6 +188,9 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in EXTRAS:
         sys.exit(__doc__)
     command, *rest = arguments
+    if command == "ecosystem":
+        install(EXTRAS[command], ECOSYSTEM)
+        return ecosystem(rest)
     on_torch = command == "test" and rest[:1] == ["torch"]
     install((*EXTRAS[command], *(["torch"] if on_torch else [])))
     if on_torch:

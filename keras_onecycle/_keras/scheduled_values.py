@@ -100,6 +100,7 @@ class ScheduledFloat(float):
     """
 
     refuse: Callable[[float], None]
+    shape: tuple[int, ...] = ()
 
     @property
     def value(self) -> float:
