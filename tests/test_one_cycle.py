@@ -134,6 +134,8 @@ def test_other_callbacks_read_the_next_value_from_the_optimizer() -> None:
     class Reader(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
             rates.append(float(self.model.optimizer.learning_rate))
+            # As of a variable: others ask for it.
+            assert self.model.optimizer.learning_rate.shape == ()
 
     fit(compiled(), OneCycle(0.03), Reader(), epochs=1)
     np.testing.assert_allclose(rates, wanted(8, range(1, 9))[:, 0], rtol=1e-5)

@@ -31,7 +31,11 @@ def test_a_pruned_trial_leaves_the_optimizer_unscheduled() -> None:
     def objective(trial: optuna.Trial) -> float:
         with OneCycle(trial.suggest_float("max_lr", 0.05, 0.05)) as cycle:
             model.fit(
-                x, y, epochs=2, callbacks=[cycle, KerasPruningCallback(trial, "loss")], **by_hand.FIT
+                x,
+                y,
+                epochs=2,
+                callbacks=[cycle, KerasPruningCallback(trial, "loss")],
+                **by_hand.FIT,
             )
         return 0.0
 
