@@ -274,7 +274,9 @@ class Measured:
 
 def number(value: float, form: str = ".1f") -> str:
     """Returns a ratio or a time as a table has it."""
-    return "never" if math.isinf(value) else "-" if math.isnan(value) else f"{value:{form}}"
+    if math.isnan(value):
+        return "-"
+    return "never" if math.isinf(value) else f"{value:{form}}" if value else "alone"
 
 
 def median(values: Any) -> float:
@@ -329,7 +331,9 @@ def report(tasks: dict[str, Measured], seeds: int) -> str:
         "# Time to accuracy",
         "The images that a training needs to reach 99% of the best accuracy of its task, as a multiple of "
         f"what `OneCycle` needs: median of {seeds} seeds (lowest to highest). Above 1, `OneCycle` is faster. "
-        "For all tasks: the median of the medians, with a 95% bootstrap interval.",
+        "For all tasks: the median of the medians, with a 95% bootstrap interval. *Never*: it does not get "
+        "there; *alone*: it does, and `OneCycle` does not. `python benchmarks/time_to_accuracy.py --save` "
+        "measures it.",
         f"One cycle and `CosineDecay` are planned to their end: the shortest of {told} epochs that gets "
         f"there counts. The others train for {NO_END} epochs, and the first one that gets there counts. "
         "Both are known only afterwards.",
