@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -32,8 +33,8 @@ JAX_CACHE = {
 }
 DISTRIBUTION = ("tests/test_distribution.py", "tests/test_several_devices.py")
 SEARCH = (
-    *("tests/test_grid_search.py", "tests/test_batch_size.py", "tests/test_weight_decay_find.py"),
-    *("tests/test_recipe.py", "tests/test_sklearn.py", "keras_onecycle/search"),
+    ("tests/test_search_workers.py", "tests/test_recipe.py", "tests/test_sklearn.py"),
+    ("tests/test_grid_search.py", "tests/test_batch_size.py", "keras_onecycle/search"),
 )
 SCRIPTS = {
     "quickstart": "examples/quickstart.py",
@@ -110,36 +111,33 @@ def install(extras: tuple[str, ...], environment: Path = ENVIRONMENT) -> None:
 
 
 def test(arguments: list[str]) -> int:
-    """Runs the tests on both backends at the same time: what each says comes in one piece."""
+    """Runs the tests on both backends, two processes at a time: what each says comes in one piece."""
     # What no backend has a part in is tested once, with JAX, which compiles the quicker.
     selected = {"jax": "", "tensorflow": "not any_backend"}
 
-    def pytest(backend: str, *paths: str, output: int | None = None) -> subprocess.Popen:
+    def pytest(backend: str, *paths: str) -> int:
         cache = f"cache_dir=.pytest_cache/{backend}"
         command = (PYTHON, "-m", "pytest", "-o", cache, "-m", selected[backend], *paths)
-        return start(*command, output=output, KERAS_BACKEND=backend, **JAX_CACHE)
+        with tempfile.TemporaryFile() as said:
+            output = said.fileno()
+            status = start(*command, output=output, KERAS_BACKEND=backend, **JAX_CACHE).wait()
+            said.seek(0)
+            text = said.read().decode(errors="replace")
+        print(f"Tests with KERAS_BACKEND={backend}\n{text}", flush=True)
+        # 5: of the tests that were asked for, none is for this backend.
+        return status if status != 5 or not arguments else 0
 
-    def others(backend: str, *paths: str, output: int | None = None) -> subprocess.Popen:
-        return pytest(backend, *(f"--ignore={path}" for path in paths), output=output)
-
-    with tempfile.TemporaryFile() as said:
-        if arguments:
-            jax = pytest("jax", *arguments, output=said.fileno())
-            statuses = [pytest("tensorflow", *arguments).wait()]
-        else:
-            jax = others("jax", *SEARCH, output=said.fileno())
-            statuses = [
-                others("tensorflow", *DISTRIBUTION).wait(),
-                # Apart: what a strategy leaves in the process makes later operations wait for ever.
-                *(pytest("tensorflow", path).wait() for path in DISTRIBUTION),
-                # Here, so that both cores have work to the end.
-                pytest("jax", *SEARCH).wait(),
-            ]
-        statuses.append(jax.wait())
-        said.seek(0)
-        print("Tests with KERAS_BACKEND=jax", said.read().decode(errors="replace"), sep="\n")
-    # 5: of the tests that were asked for, none is for this backend.
-    return int(any(status and not (status == 5 and arguments) for status in statuses))
+    jobs = [("jax", *arguments), ("tensorflow", *arguments)]
+    if not arguments:
+        jobs = [
+            ("jax", *(f"--ignore={path}" for paths in SEARCH for path in paths)),
+            # Apart: what a strategy leaves in the process makes later operations wait for ever.
+            ("tensorflow", *(f"--ignore={path}" for path in DISTRIBUTION)),
+            *(("jax", *paths) for paths in SEARCH),
+            *(("tensorflow", path) for path in DISTRIBUTION),
+        ]
+    with ThreadPoolExecutor(2) as two:
+        return int(any([*two.map(lambda job: pytest(*job), jobs)]))
 
 
 def test_torch(arguments: list[str]) -> int:

@@ -55,9 +55,7 @@ def search(storage: str, log: Path, kill: int = 0) -> SearchResult:
                 keras.layers.Dense(1),
             ]
         )
-        # With TensorFlow a few small batches are quicker than compiling.
-        eagerly = keras.backend.backend() == "tensorflow"
-        model.compile(keras.optimizers.SGD(momentum=0.9), "mse", run_eagerly=eagerly)
+        model.compile(keras.optimizers.SGD(momentum=0.9), "mse")
         return model
 
     return grid_search(

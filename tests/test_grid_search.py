@@ -19,6 +19,8 @@ from keras_onecycle.search import SearchResult, Setting, _study, grid_search
 from keras_onecycle.search._folds import Folds
 from keras_onecycle.search._study import SharedStudy
 
+pytestmark = pytest.mark.any_backend
+
 GRID = {"weight_decay": [0.1, 0.0], "units": [3]}
 
 
@@ -28,12 +30,8 @@ def data(classes: int = 3, rows: int = 48) -> tuple[np.ndarray, np.ndarray]:
     return (rng.normal(size=(rows, 4)) + y[:, None]).astype("float32"), y
 
 
-# With TensorFlow a few small batches are quicker than compiling, in the many trainings of these tests.
-EAGERLY = keras.backend.backend() == "tensorflow"
-
-
 def build(
-    weight_decay: float = 0.0, units: int = 3, momentum: float = 0.9, run_eagerly: bool = EAGERLY
+    weight_decay: float = 0.0, units: int = 3, momentum: float = 0.9, run_eagerly: bool = False
 ) -> keras.Model:
     l2 = keras.regularizers.L2(weight_decay / 2) if weight_decay else None
     model = keras.Sequential(
@@ -123,7 +121,6 @@ def by_hand(x: np.ndarray, y: np.ndarray, seed: int, **params: Any) -> keras.Mod
     return model
 
 
-@pytest.mark.any_backend
 def test_one_range_test_for_a_search_or_one_for_each_setting() -> None:
     x, y = data()
     range_test = {"num_steps": 30, "max_lr": 20.0}
@@ -141,7 +138,6 @@ def test_one_range_test_for_a_search_or_one_for_each_setting() -> None:
     assert second != first
 
 
-@pytest.mark.any_backend
 def test_parameters_of_the_training_are_not_given_to_build() -> None:
     grid = {
         "max_lr": [0.1, np.float64(0.2)],
@@ -162,7 +158,6 @@ def test_parameters_of_the_training_are_not_given_to_build() -> None:
     assert "| max_lr | batch_size |" in result.table()
 
 
-@pytest.mark.any_backend
 def test_a_function_gives_the_data_of_a_fold() -> None:
     x, y = data()
     seen = []
@@ -180,7 +175,6 @@ def test_a_function_gives_the_data_of_a_fold() -> None:
     assert isinstance(result.refit(x, y), keras.Model)
 
 
-@pytest.mark.any_backend
 def test_a_fixed_validation_set_with_weights() -> None:
     x, y = data()
     weights = np.where(y == 0, 0.0, 1.0)
@@ -202,7 +196,6 @@ def test_a_fixed_validation_set_with_weights() -> None:
     assert result.settings[0].values == (pytest.approx(right.mean()),)
 
 
-@pytest.mark.any_backend
 def test_a_diverged_setting_is_told_and_the_rest_goes_on() -> None:
     result = search(grid={"max_lr": [1e38, 0.1]}, max_lr=None, epochs=3)
     bad, good = result.settings
@@ -214,7 +207,6 @@ def test_a_diverged_setting_is_told_and_the_rest_goes_on() -> None:
     assert "diverged" not in result.table().splitlines()[2]
 
 
-@pytest.mark.any_backend
 def test_a_range_test_without_suggestion_is_told_too() -> None:
     def suggest(lr: np.ndarray, loss: np.ndarray) -> float:
         raise ValueError("none here")
@@ -226,7 +218,6 @@ def test_a_range_test_without_suggestion_is_told_too() -> None:
         search(max_lr="each", **arguments)
 
 
-@pytest.mark.any_backend
 def test_a_setting_that_fails_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
     class RaiseInTraining(keras.callbacks.Callback):
         def on_train_begin(self, logs: dict | None = None) -> None:
@@ -253,7 +244,6 @@ def test_a_setting_that_fails_is_told_and_the_rest_goes_on(tmp_path: Path) -> No
     assert [call["units"] for call in builds.calls] == [-1, 4]
 
 
-@pytest.mark.any_backend
 def test_a_search_in_which_all_failed_is_an_error() -> None:
     class Broken(keras.callbacks.Callback):
         def on_train_begin(self, logs: dict | None = None) -> None:
@@ -272,7 +262,6 @@ def no_model(weight_decay: float, units: int) -> keras.Model:
 # Samplers and pruners
 
 
-@pytest.mark.any_backend
 def test_a_sampler_draws_so_many_settings() -> None:
     grid = {
         "weight_decay": optuna.distributions.FloatDistribution(1e-6, 1e-2, log=True),
@@ -286,7 +275,6 @@ def test_a_sampler_draws_so_many_settings() -> None:
     assert {s.params["units"] for s in result.settings} <= {2, 3}
 
 
-@pytest.mark.any_backend
 def test_a_pruner_ends_a_setting_early() -> None:
     class Epochs(keras.callbacks.Callback):
         count = 0
@@ -343,7 +331,6 @@ class Study:
         return optuna.load_study(study_name="search", storage=self.url).trials
 
 
-@pytest.mark.any_backend
 def test_an_interrupted_search_goes_on_and_a_finished_one_is_read(tmp_path: Path) -> None:
     interrupted = Study(tmp_path, KeyboardInterrupt(), at=2)
     with pytest.raises(KeyboardInterrupt):
@@ -367,7 +354,6 @@ def test_an_interrupted_search_goes_on_and_a_finished_one_is_read(tmp_path: Path
     assert finished.evaluated == [1, 2, 3]
 
 
-@pytest.mark.any_backend
 def test_an_error_is_kept_and_a_search_of_errors_alone_begins_anew(tmp_path: Path) -> None:
     broken = Study(tmp_path, OSError("disk full"))
     assert [trial.user_attrs["error"] for trial in broken.run()] == ["OSError: disk full"] * 3
@@ -379,7 +365,6 @@ def test_an_error_is_kept_and_a_search_of_errors_alone_begins_anew(tmp_path: Pat
     assert not again.evaluated
 
 
-@pytest.mark.any_backend
 def test_a_trial_that_another_worker_failed_is_not_counted(tmp_path: Path) -> None:
     class TakenForDead(Study):
         def evaluate(self, trial: optuna.Trial, params: dict[str, Any]) -> float:
@@ -397,7 +382,6 @@ def test_a_trial_that_another_worker_failed_is_not_counted(tmp_path: Path) -> No
     assert states == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]
 
 
-@pytest.mark.any_backend
 @given(rows=st.integers(4, 40), folds=st.integers(2, 4), seed=st.integers(0, 9))
 @settings(max_examples=25, deadline=None)
 def test_folds_validate_each_sample_once(rows: int, folds: int, seed: int) -> None:
@@ -415,7 +399,6 @@ def test_folds_validate_each_sample_once(rows: int, folds: int, seed: int) -> No
 # The result
 
 
-@pytest.mark.any_backend
 def test_table_and_pictures() -> None:
     made = [
         Setting({"a": a, "b": b}, (a + len(b), a + len(b) + 1.0), 0.5)
@@ -437,7 +420,6 @@ def test_table_and_pictures() -> None:
         result.refit()
 
 
-@pytest.mark.any_backend
 def test_a_tie_goes_to_the_default() -> None:
     def result(*values: tuple[float, ...]) -> SearchResult:
         settings = [Setting({"a": number}, value) for number, value in enumerate(values)]
@@ -467,7 +449,6 @@ def test_a_tie_goes_to_the_default() -> None:
 # What is refused
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -513,7 +494,6 @@ def test_bad_input_is_refused_before_any_training(
     assert not never.calls
 
 
-@pytest.mark.any_backend
 @pytest.mark.parametrize(
     ("storage", "error", "message"),
     [
@@ -539,7 +519,6 @@ def test_a_storage_that_cannot_be_is_refused(
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.any_backend
 def test_an_unknown_metric_is_told_before_training() -> None:
     class NoTraining(keras.callbacks.Callback):
         def on_train_begin(self, logs: dict | None = None) -> None:
@@ -549,7 +528,6 @@ def test_an_unknown_metric_is_told_before_training() -> None:
         search(monitor="val_auc", callbacks=[NoTraining()])
 
 
-@pytest.mark.any_backend
 def test_storage_of_another_search(tmp_path: Path) -> None:
     x, y = data()
     storage = tmp_path / "search.db"
@@ -601,7 +579,6 @@ def test_storage_of_another_search(tmp_path: Path) -> None:
         search(storage=other)
 
 
-@pytest.mark.any_backend
 def test_what_a_model_is_does_not_depend_on_the_names_that_keras_counts_up() -> None:
     class Subclass(keras.Model):
         def __init__(self, units: int) -> None:
@@ -625,7 +602,6 @@ def test_what_a_model_is_does_not_depend_on_the_names_that_keras_counts_up() -> 
     assert make(units=3)[1]["model"] != subclass["model"]
 
 
-@pytest.mark.any_backend
 def test_build_must_return_a_compiled_model() -> None:
     with pytest.raises(TypeError, match="compiled with an optimizer"):
         search(lambda weight_decay, units: keras.Sequential([keras.Input((4,))]))

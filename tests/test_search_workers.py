@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import keras
 import numpy as np
 import optuna
 import pytest
@@ -20,8 +19,7 @@ from keras_onecycle.search import SearchResult
 WORKER = Path(search_worker.__file__)
 SETTINGS = set(itertools.product(*search_worker.GRID.values()))
 
-# No backend has a part in it; the tests with TensorFlow are done the sooner.
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tested once")
+pytestmark = pytest.mark.any_backend
 
 
 @pytest.fixture
