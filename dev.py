@@ -33,8 +33,8 @@ JAX_CACHE = {
 }
 DISTRIBUTION = ("tests/test_distribution.py", "tests/test_several_devices.py")
 SEARCH = (
-    ("tests/test_search_workers.py", "tests/test_recipe.py", "tests/test_sklearn.py"),
     ("tests/test_grid_search.py", "tests/test_batch_size.py", "keras_onecycle/search"),
+    ("tests/test_search_workers.py", "tests/test_recipe.py", "tests/test_sklearn.py"),
 )
 SCRIPTS = {
     "quickstart": "examples/quickstart.py",

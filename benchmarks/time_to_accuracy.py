@@ -291,7 +291,7 @@ def over_tasks(tasks: list[Measured], method: str, tuned: bool) -> str:
     rng = np.random.default_rng(0)
     drawn = sorted(
         median([median(rng.choice(ratios[task], len(ratios[task]))) for task in again])
-        for again in rng.integers(0, len(ratios), (2000, len(ratios)))
+        for again in rng.integers(0, len(ratios), (500, len(ratios)))
     )
     low, high = drawn[len(drawn) // 40], drawn[-len(drawn) // 40]
     middle = median([median(ratio) for ratio in ratios])
