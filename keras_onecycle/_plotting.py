@@ -110,7 +110,10 @@ def plot_range_test(
     if len(descent) > 1:
         margin = 0.25 * (descent.max() - descent[-1])
         ax.set_ylim(descent[-1] - margin, descent.max() + margin)
-        ax.axvspan(x[len(descent) - 1], x[-1], color="tab:red", alpha=0.1, label="past the descent")
+        if len(descent) < len(curve):
+            ax.axvspan(
+                x[len(descent) - 1], x[-1], color="tab:red", alpha=0.1, label="past the descent"
+            )
     ax.set_xlabel(name)
     ax.set_ylabel("loss")
     ax.grid(alpha=0.3)

@@ -151,6 +151,18 @@ def test_plot(mode: str, scale: str) -> None:
     plt.close(ax.figure)
 
 
+def test_what_is_past_the_descent_is_shaded() -> None:
+    lr = np.geomspace(1e-6, 1, 60)
+    falls = np.linspace(2.0, 1.0, 60)
+    turns = falls.copy()
+    turns[40:] += np.linspace(0.0, 9.0, 20)
+    for loss, wanted in ((falls, []), (turns, [lr[np.argmin(smooth_both_ways(turns))]])):
+        ax = RangeTestResult(lr=lr, loss=loss, smoothed_loss=loss).plot()
+        shaded = [patch for patch in ax.patches if patch.get_label() == "past the descent"]
+        np.testing.assert_allclose([patch.get_x() for patch in shaded], wanted)
+        plt.close(ax.figure)
+
+
 def test_plot_into_axes_that_are_given_without_the_ends() -> None:
     tested = make()
     _, (left, right) = plt.subplots(1, 2)
