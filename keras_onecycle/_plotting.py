@@ -97,8 +97,7 @@ def plot_range_test(
     ax.plot(x, smoothed_loss[shown], color="tab:blue", label="smoothed loss")
     if val_tested is not None and val_loss is not None and len(val_tested):
         inside = (val_tested >= x.min()) & (val_tested <= x.max())
-        val_x, val_y = val_tested[inside], val_loss[inside]
-        ax.plot(val_x, val_y, "o-", color="tab:green", label="validation loss")
+        ax.plot(val_tested[inside], val_loss[inside], "o-", color="tab:green", label="validation loss")
     if suggestion is not None:
         label = f"suggested ({suggestion_label}): {suggestion:.3g}"
         ax.axvline(suggestion, color="tab:red", linestyle="--", label=label)
