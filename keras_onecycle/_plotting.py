@@ -97,7 +97,8 @@ def plot_range_test(
     ax.plot(x, smoothed_loss[shown], color="tab:blue", label="smoothed loss")
     if val_tested is not None and val_loss is not None and len(val_tested):
         inside = (val_tested >= x.min()) & (val_tested <= x.max())
-        ax.plot(val_tested[inside], val_loss[inside], "o-", color="tab:green", label="validation loss")
+        val_x, val_y = val_tested[inside], val_loss[inside]
+        ax.plot(val_x, val_y, "o-", color="tab:green", label="validation loss")
     if suggestion is not None:
         label = f"suggested ({suggestion_label}): {suggestion:.3g}"
         ax.axvline(suggestion, color="tab:red", linestyle="--", label=label)
@@ -113,8 +114,7 @@ def plot_range_test(
             ax.axvspan(
                 x[len(descent) - 1], x[-1], color="tab:red", alpha=0.1, label="past the descent"
             )
-    ax.set_xlabel(name)
-    ax.set_ylabel("loss")
+    ax.set(xlabel=name, ylabel="loss")
     ax.grid(alpha=0.3)
     ax.legend()
     return ax
@@ -142,8 +142,7 @@ def plot_curves(
     if low < high:
         margin = 0.1 * (high - low)
         ax.set_ylim(low - margin, high + margin)
-    ax.set_xlabel("learning rate")
-    ax.set_ylabel("smoothed loss without penalty")
+    ax.set(xlabel="learning rate", ylabel="smoothed loss without penalty")
     ax.grid(alpha=0.3)
     ax.legend(title=title)
     return ax
