@@ -22,9 +22,9 @@ def _two_devices() -> Iterator[None]:
     assert len(jax.devices()) == 2
     mesh = keras.distribution.DeviceMesh((1, 2), ["batch", "model"])
     layouts = keras.distribution.LayoutMap(mesh)
-    layouts[".*/dense/kernel"] = (None, "model")
-    layouts[".*/dense/bias"] = ("model",)
-    layouts[".*/dense_1/kernel"] = ("model", None)
+    layouts[".*dense/kernel"] = (None, "model")
+    layouts[".*dense/bias"] = ("model",)
+    layouts[".*dense_1/kernel"] = ("model", None)
     keras.distribution.set_distribution(
         keras.distribution.ModelParallel(layout_map=layouts, batch_dim_name="batch")
     )
@@ -50,6 +50,8 @@ def test_the_layouts_are_those_of_before() -> None:
     before = parts(model)
     shapes = [shards[0].shape for _, shards in before]
     assert shapes[:4] == [(4, 3), (3,), (3, 1), (1,)]
+    # The momentum of a weight is laid out as the weight is.
+    assert [shapes.count(shape) for shape in ((4, 3), (3,), (3, 1))] == [2, 2, 2]
     result = lr_find(model, x, y, num_steps=30, **by_hand.FIT)
     assert len(result.loss) > 10
     for (sharding, shards), (kept, of_before) in zip(parts(model), before, strict=True):
