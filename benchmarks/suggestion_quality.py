@@ -36,7 +36,7 @@ from sklearn import datasets
 
 from _common import rounds
 from _common.store import Store, parse
-from _common.tasks import Task, cifar, convolutions, mlp, scikit
+from _common.tasks import Task, cifar, convolutional, dense, scikit
 from keras_onecycle import OneCycle, RangeTestResult, lr_find
 
 # Of `RangeTestResult.suggest`, the default first.
@@ -45,27 +45,24 @@ DEFAULT = METHODS[0]
 
 # Without a range test: what Keras takes where no learning rate is given, and what is usual.
 NO_TEST = {
-    "Keras's default rate": {"SGD": 0.01, "Adam": 0.001},
-    "0.1 (SGD), 0.01 (Adam)": {"SGD": 0.1, "Adam": 0.01},
+    "Keras's default rate": {"SGD": 0.01, "Adam": 0.001, "AdamW": 0.001},
+    "0.1 (SGD), 0.01 (Adam)": {"SGD": 0.1, "Adam": 0.01, "AdamW": 0.01},
 }
-CONTESTANTS = (*METHODS, *NO_TEST)
-
 
 TASKS = {
-    "digits": Task(lambda seed: scikit(datasets.load_digits, seed), lambda: mlp([64]), 10, 32, 10),
+    "digits": Task(lambda seed: scikit(datasets.load_digits, seed), dense(64), 10, 32, 10),
     "breast_cancer": Task(
-        lambda seed: scikit(datasets.load_breast_cancer, seed), lambda: mlp([32, 32]), 2, 16, 16
+        lambda seed: scikit(datasets.load_breast_cancer, seed), dense(32, 32), 2, 16, 16
     ),
-    "wine": Task(lambda seed: scikit(datasets.load_wine, seed), lambda: mlp([32]), 3, 8, 25),
-    "iris": Task(lambda seed: scikit(datasets.load_iris, seed), lambda: mlp([32]), 3, 8, 30),
-    "cifar10 (2,000)": Task(lambda seed: cifar(), convolutions, 10, 64, 10),
-    "cifar10 (2,000), dense": Task(
-        lambda seed: cifar(), lambda: [keras.layers.Flatten(), *mlp([128, 128])], 10, 64, 10
-    ),
+    "wine": Task(lambda seed: scikit(datasets.load_wine, seed), dense(32), 3, 8, 25),
+    "iris": Task(lambda seed: scikit(datasets.load_iris, seed), dense(32), 3, 8, 30),
+    "cifar10 (2,000)": Task(lambda seed: cifar(), convolutional, 10, 64, 10),
+    "cifar10 (2,000), dense": Task(lambda seed: cifar(), dense(128, 128), 10, 64, 10),
 }
 OPTIMIZERS: dict[str, Callable[[], keras.Optimizer]] = {
     "SGD": lambda: keras.optimizers.SGD(momentum=0.9),
     "Adam": keras.optimizers.Adam,
+    "AdamW": keras.optimizers.AdamW,
 }
 GRID = {
     "SGD": [10 ** (k / 2) for k in range(-6, 3)],
@@ -79,9 +76,7 @@ def compiled(task: Task, optimizer: str, seed: int) -> keras.Model:
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     (x, _), _ = task.load(seed)
-    model = keras.Sequential(
-        [keras.Input(x.shape[1:]), *task.hidden(), keras.layers.Dense(task.classes)]
-    )
+    model = task.network(x, task.classes)
     model.compile(
         OPTIMIZERS[optimizer](),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -113,11 +108,13 @@ def train(task: Task, optimizer: str, seed: int, max_lr: float) -> dict[str, flo
     return {"accuracy": round(accuracy, 6), "loss": round(loss, 6)}
 
 
-def suggestions(curve: dict[str, list[float]], optimizer: str) -> dict[str, float | None]:
+def suggestions(
+    curve: dict[str, list[float]], optimizer: str, methods: Sequence[str]
+) -> dict[str, float | None]:
     """Returns each contestant's learning rate, `None` where a method refuses the curve."""
     suggested: dict[str, float | None] = {}
     result = RangeTestResult(**{name: np.array(values) for name, values in curve.items()})
-    for name in METHODS:
+    for name in methods:
         try:
             suggested[name] = result.suggest(name)
         except ValueError:
@@ -151,9 +148,16 @@ class Cell:
         return lost * [1, -1]
 
 
-def measure(store: Store, task_name: str, optimizer: str, seeds: int, grid: list[float]) -> Cell:
+def measure(
+    store: Store,
+    task_name: str,
+    task: Task,
+    optimizer: str,
+    seeds: int,
+    grid: list[float],
+    methods: Sequence[str] = METHODS,
+) -> Cell:
     """Measures what is not in the store yet; returns all of a set with an optimizer."""
-    task = TASKS[task_name]
 
     def at(seed: int, rate: float | None) -> list[float]:
         if rate is None:
@@ -166,7 +170,7 @@ def measure(store: Store, task_name: str, optimizer: str, seeds: int, grid: list
     for seed in range(seeds):
         name = f"{task_name}/{optimizer}/{seed}"
         curve = store.get("curves", name, range_test, task, optimizer, seed)
-        suggested.append(suggestions(curve, optimizer))
+        suggested.append(suggestions(curve, optimizer, methods))
         of_grid.append([at(seed, rate) for rate in grid])
         of_method.append({method: at(seed, rate) for method, rate in suggested[-1].items()})
         rates = {m: rate and key(rate) for m, rate in suggested[-1].items()}
@@ -174,8 +178,8 @@ def measure(store: Store, task_name: str, optimizer: str, seeds: int, grid: list
     return Cell(
         grid,
         np.array(of_grid),
-        {m: np.array([one[m] for one in suggested], dtype=float) for m in CONTESTANTS},
-        {m: np.array([one[m] for one in of_method], dtype=float) for m in CONTESTANTS},
+        {m: np.array([one[m] for one in suggested], dtype=float) for m in suggested[0]},
+        {m: np.array([one[m] for one in of_method], dtype=float) for m in suggested[0]},
     )
 
 
@@ -191,7 +195,7 @@ def mean_and_std(values: np.ndarray, form: str) -> str:
 
 def over_all(cells: Sequence[Cell]) -> str:
     """Returns a table with a row for each contestant: regrets over sets and optimizers."""
-    regrets = {m: np.array([cell.regret(m) for cell in cells]) for m in CONTESTANTS}
+    regrets = {m: np.array([cell.regret(m) for cell in cells]) for m in cells[0].suggested}
     of_default = np.nanmean(regrets[DEFAULT][..., 0], axis=1)
     rows = []
     for method, regret in regrets.items():
@@ -229,20 +233,21 @@ def by_set(cells: dict[str, Cell], which: int, form: str) -> str:
         best = cell.of_grid[:, cell.best, which]
         edge = " (end of the grid)" if cell.best in (0, len(cell.grid) - 1) else ""
         rows.append([name, f"{key(cell.grid[cell.best])}{edge}", mean_and_std(best, form)])
-        rows[-1] += [mean_and_std(cell.regret(method)[:, which], form) for method in CONTESTANTS]
-    return rounds.table(["set, optimizer", "best LR", "there", *CONTESTANTS], rows)
+        rows[-1] += [mean_and_std(cell.regret(method)[:, which], form) for method in cell.suggested]
+    return rounds.table(["set, optimizer", "best LR", "there", *cell.suggested], rows)
 
 
 def learning_rates(cells: dict[str, Cell]) -> str:
     """Returns a table with a row for each set and optimizer: what was suggested."""
     rows = []
     for name, cell in cells.items():
+        methods = [method for method in cell.suggested if method not in NO_TEST]
         spans = []
-        for method in METHODS:
+        for method in methods:
             rates = cell.suggested[method][np.isfinite(cell.suggested[method])]
             spans.append(f"{rates.min():.2g} to {rates.max():.2g}" if len(rates) else "none")
         rows.append([name, key(cell.grid[cell.best]), *spans])
-    return rounds.table(["set, optimizer", "best LR", *METHODS], rows)
+    return rounds.table(["set, optimizer", "best LR", *methods], rows)
 
 
 def on_the_grid(cells: dict[str, Cell]) -> str:
@@ -255,11 +260,14 @@ def on_the_grid(cells: dict[str, Cell]) -> str:
     return rounds.table(["set, optimizer", *map(key, rates)], rows)
 
 
-def report(cells: dict[str, Cell], seeds: int) -> str:
+def report(
+    cells: dict[str, Cell],
+    seeds: int,
+    told: str = f"The factor of `{DEFAULT}` was chosen on these sets.",
+) -> str:
     """Returns all tables, with headings."""
     parts = [
-        f"{seeds} seeds; mean ± standard deviation over the seeds. The factor of `{DEFAULT}` was chosen on "
-        "these sets.",
+        f"{seeds} seeds; mean ± standard deviation over the seeds. {told}",
         "All sets, with both optimizers:",
         over_all(list(cells.values())),
     ]
@@ -276,30 +284,53 @@ def report(cells: dict[str, Cell], seeds: int) -> str:
     return "\n\n".join(parts)
 
 
-def main() -> None:
-    """Measures, prints the tables, and writes them and the figures if asked to."""
-    arguments = parse(__doc__, TASKS, "wine")
-    grid = GRID
-    if arguments.small:
-        grid = {name: rates[4:6] for name, rates in GRID.items()}
+def run(
+    script: str,
+    doc: str,
+    tasks: dict[str, Task],
+    grids: Callable[[str], dict[str, list[float]]],
+    small_task: str,
+    methods: Sequence[str] = METHODS,
+    **told: str,
+) -> None:
+    """Measures, prints the tables, and writes them and the figures if asked to.
+
+    Args:
+        script: String, the path of the benchmark's file.
+        doc: String, its docstring.
+        tasks: What is trained, by name.
+        grids: Function of a task's name that returns the learning rates of each optimizer.
+        small_task: String, the task of `--small`.
+        methods: Names of what `RangeTestResult.suggest` offers.
+        **told: For `report`.
+    """
+    arguments = parse(doc, tasks, small_task)
     settings = {
         name: {"classes": task.classes, "batch_size": task.batch_size, "epochs": task.epochs}
-        for name, task in TASKS.items()
+        for name, task in tasks.items()
     }
     settings["environment"] = rounds.environment()
-    store = Store(
-        rounds.results_file(__file__) if arguments.save else None, settings, arguments.resume
-    )
+    path = rounds.results_file(script) if arguments.save else None
+    store = Store(path, settings, arguments.resume)
     try:
         cells = {
-            f"{task}, {optimizer}": measure(store, task, optimizer, arguments.seeds, rates)
-            for task in arguments.tasks
-            for optimizer, rates in grid.items()
+            f"{name}, {optimizer}": measure(
+                store,
+                name,
+                tasks[name],
+                optimizer,
+                arguments.seeds,
+                rates[4:6] if arguments.small else rates,
+                methods,
+            )
+            for name in arguments.tasks
+            for optimizer, rates in grids(name).items()
         }
     except FileNotFoundError as error:
         sys.exit(f"{error}\nOr leave it out, with --tasks.")
-    rounds.write(__file__, store.content, report(cells, arguments.seeds), save=arguments.save)
+    tables = report(cells, arguments.seeds, **told)
+    rounds.write(script, store.content, tables, save=arguments.save)
 
 
 if __name__ == "__main__":
-    main()
+    run(__file__, __doc__, TASKS, lambda name: GRID, "wine")

@@ -25,7 +25,6 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -36,12 +35,10 @@ from sklearn import datasets
 
 from _common import rounds
 from _common.cifar10 import resnet
+from _common.mnist import mnist_lenet
 from _common.store import Store, parse
-from _common.tasks import Split, cifar, convolutions, mlp, scikit
+from _common.tasks import Network, Split, cifar, convolutional, dense, mnist, scikit
 from keras_onecycle import OneCycle, lr_find
-
-sys.path.append(str(rounds.ROOT / "reproduction"))
-import mnist_lenet
 
 # In epochs, of trainings that are planned to their end, of others, and of those that tune.
 LENGTHS = (1, 2, 3, 5, 8, 12)
@@ -51,37 +48,18 @@ TUNING_SEED = 100
 PART_OF_BEST = 0.99
 
 
-def classifier(x: np.ndarray, hidden: list[keras.layers.Layer], classes: int) -> keras.Model:
-    """Returns hidden layers with an input before and a layer of logits behind."""
-    return keras.Sequential([keras.Input(x.shape[1:]), *hidden, keras.layers.Dense(classes)])
-
-
-@cache
-def mnist() -> Split:
-    """Returns 2,000 images of MNIST to train on and as many others."""
-    (x, y), (other_x, other_y) = mnist_lenet.data(None)
-    return (x[:2000], y[:2000]), (other_x[:2000], other_y[:2000])
-
-
-# Of each set: how it is loaded, its network, and its batch size.
-SETS: dict[str, tuple[Callable[[int], Split], Callable[[np.ndarray], keras.Model], int]] = {
-    "digits, dense": (
-        lambda seed: scikit(datasets.load_digits, seed),
-        lambda x: classifier(x, mlp([64]), 10),
-        32,
-    ),
+# Of each set: how it is loaded, its network, its classes, and its batch size.
+SETS: dict[str, tuple[Callable[[int], Split], Network, int, int]] = {
+    "digits, dense": (lambda seed: scikit(datasets.load_digits, seed), dense(64), 10, 32),
     "breast cancer, dense": (
         lambda seed: scikit(datasets.load_breast_cancer, seed),
-        lambda x: classifier(x, mlp([32, 32]), 2),
+        dense(32, 32),
+        2,
         16,
     ),
-    "CIFAR-10 (2,000), small CNN": (
-        lambda seed: cifar(),
-        lambda x: classifier(x, convolutions(), 10),
-        32,
-    ),
-    "MNIST (2,000), LeNet": (lambda seed: mnist(), lambda x: mnist_lenet.lenet(5e-4), 32),
-    "CIFAR-10 (2,000), ResNet-8": (lambda seed: cifar(), lambda x: resnet(8), 32),
+    "CIFAR-10 (2,000), small CNN": (lambda seed: cifar(), convolutional, 10, 32),
+    "MNIST (2,000), LeNet": (lambda seed: mnist(), lambda x, _: mnist_lenet.lenet(5e-4), 10, 32),
+    "CIFAR-10 (2,000), ResNet-8": (lambda seed: cifar(), lambda x, _: resnet(8), 10, 32),
 }
 OPTIMIZERS: dict[str, Callable[[Any], keras.Optimizer]] = {
     "SGD": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
@@ -122,8 +100,8 @@ def started(task: str, optimizer: Any, seed: int) -> keras.Model:
     # Hundreds of models in one process would else take gigabytes.
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    load, network, _ = SETS[TASKS[task][0]]
-    model = network(load(seed)[0][0])
+    load, network, classes, _ = SETS[TASKS[task][0]]
+    model = network(load(seed)[0][0], classes)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss=loss, metrics=["accuracy"])
     return model
@@ -132,7 +110,7 @@ def started(task: str, optimizer: Any, seed: int) -> keras.Model:
 def suggest(task: str, seed: int) -> dict[str, float]:
     """Returns what `lr_find` suggests by its default and as fastai does, and the images that it took."""
     name, optimizer = TASKS[task]
-    load, _, batch_size = SETS[name]
+    load, _, _, batch_size = SETS[name]
     model = started(task, OPTIMIZERS[optimizer](RATES[optimizer]), seed)
     found = lr_find(model, *load(seed)[0], batch_size=batch_size, verbose=0)
     return {
@@ -147,7 +125,7 @@ def train(
 ) -> list[float]:
     """Returns the test accuracy after each epoch; of a training that tunes, last accuracy and loss."""
     name, optimizer = TASKS[task]
-    load, _, batch_size = SETS[name]
+    load, _, _, batch_size = SETS[name]
     (x, y), to_tune, to_test = parts(load, seed)
     callbacks: list[keras.callbacks.Callback] = []
     if method == "OneCycle":

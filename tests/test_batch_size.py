@@ -31,7 +31,7 @@ def assert_same_state(model: keras.Model, before: list[np.ndarray]) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is of Linux's kernel")
 def test_memory_that_runs_out_ends_the_search_and_the_model_is_put_back() -> None:
     child = subprocess.run(
-        [sys.executable, batch_size_model.__file__, "200000000"],
+        [sys.executable, batch_size_model.__file__, "160000000"],
         capture_output=True,
         text=True,
         check=False,

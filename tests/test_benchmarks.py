@@ -49,8 +49,8 @@ def tables(name: str, figures: Any) -> str:
         store = module.Store(None, {}, resume=False)
         store.content = figures
         cells = {
-            f"{task}, {optimizer}": module.measure(store, task, optimizer, 5, rates)
-            for task in module.TASKS
+            f"{name}, {optimizer}": module.measure(store, name, task, optimizer, 5, rates)
+            for name, task in module.TASKS.items()
             for optimizer, rates in module.GRID.items()
         }
         return module.report(cells, 5)

@@ -1,6 +1,6 @@
 """Sets that are trained on, small enough for hundreds of trainings, and networks for them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,13 +10,20 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from _common.cifar10 import data
+from _common.mnist import mnist_lenet
 
 Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+# Of the training data and the number of classes; its outputs are logits.
+Network = Callable[[np.ndarray, int], keras.Model]
 
 
 def scikit(load: Callable[..., Any], seed: int) -> Split:
     """Returns half of one of scikit-learn's sets to train on and half to validate, standardised."""
-    x, y = load(return_X_y=True)
+    return halves(*load(return_X_y=True), seed)
+
+
+def halves(x: np.ndarray, y: np.ndarray, seed: int) -> Split:
+    """Returns half of a set to train on and half to validate, standardised."""
     x, val_x, y, val_y = train_test_split(x, y, test_size=0.5, stratify=y, random_state=seed)
     # The corners of the digits are always white.
     mean, std = x.mean(axis=0), x.std(axis=0)
@@ -34,12 +41,29 @@ def cifar(images: int = 2000) -> Split:
     return (x, y), (val_x, val_y[:images])
 
 
-def mlp(hidden: Sequence[int]) -> list[keras.layers.Layer]:
-    """Returns hidden layers."""
-    return [keras.layers.Dense(units, "relu") for units in hidden]
+@cache
+def mnist(images: int = 2000) -> Split:
+    """Returns so many images of MNIST to train on and as many to validate."""
+    (x, y), (val_x, val_y) = mnist_lenet.data(None)
+    return (x[:images], y[:images]), (val_x[:images], val_y[:images])
 
 
-def convolutions() -> list[keras.layers.Layer]:
+def classifier(x: np.ndarray, hidden: list[keras.layers.Layer], classes: int) -> keras.Model:
+    """Returns hidden layers with an input before and a layer of logits behind."""
+    return keras.Sequential([keras.Input(x.shape[1:]), *hidden, keras.layers.Dense(classes)])
+
+
+def dense(*units: int) -> Network:
+    """Returns what makes a network of dense layers with ReLU."""
+
+    def make(x: np.ndarray, classes: int) -> keras.Model:
+        flat = [keras.layers.Flatten()] if x.ndim > 2 else []
+        return classifier(x, [*flat, *(keras.layers.Dense(n, "relu") for n in units)], classes)
+
+    return make
+
+
+def convolutional(x: np.ndarray, classes: int) -> keras.Model:
     """Returns three convolutions with batch normalization, each at half the resolution."""
     layers: list[keras.layers.Layer] = []
     for filters in (16, 32, 64):
@@ -48,7 +72,7 @@ def convolutions() -> list[keras.layers.Layer]:
             keras.layers.BatchNormalization(momentum=0.9),
             keras.layers.ReLU(),
         ]
-    return [*layers, keras.layers.GlobalAveragePooling2D()]
+    return classifier(x, [*layers, keras.layers.GlobalAveragePooling2D()], classes)
 
 
 @dataclass
@@ -56,7 +80,7 @@ class Task:
     """A set, a network for it, and how long it is trained."""
 
     load: Callable[[int], Split]
-    hidden: Callable[[], list[keras.layers.Layer]]
+    network: Network
     classes: int
     batch_size: int
     epochs: int

@@ -1,0 +1,11 @@
+"""LeNet and MNIST, as the reproduction has them."""
+
+import sys
+
+from _common.rounds import ROOT
+
+sys.path.append(str(ROOT / "reproduction"))
+
+import mnist_lenet
+
+__all__ = ["mnist_lenet"]

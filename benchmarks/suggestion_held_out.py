@@ -1,0 +1,68 @@
+"""How good the suggested learning rates are on sets that no method was chosen on.
+
+usage: python benchmarks/suggestion_held_out.py [--save] [--resume] [--tasks NAME ...] [--seeds N] [--small]
+
+As `suggestion_quality`, with SGD and AdamW, on half of 20,000 rows of the diamonds of plotnine (which of
+five cuts, from nine numbers), on 5,000 images of MNIST with LeNet, each with batches of 16, 128 and 512, and
+on 2,000 images of CIFAR-10 with ResNet-8 (batches of 32) and, with SGD, ResNet-20 (of 128).
+
+MNIST and CIFAR-10 come from `tensorflow_datasets`: name its folder in TFDS_DATA_DIR.
+"""
+
+from functools import cache
+
+import suggestion_quality
+from _common.cifar10 import resnet
+from _common.mnist import mnist_lenet
+from _common.tasks import Split, Task, cifar, dense, halves, mnist
+
+
+@cache
+def diamonds(seed: int) -> Split:
+    """Returns rows of the diamonds: nine numbers, of which colour and clarity are ranks, and the cut."""
+    from plotnine.data import diamonds
+
+    rows = diamonds.sample(20_000, random_state=0)
+    x = rows.drop(columns="cut")
+    for name in ("color", "clarity"):
+        x[name] = x[name].cat.codes
+    return halves(x.to_numpy("float32"), rows["cut"].cat.codes.to_numpy("int32"), seed)
+
+
+TASKS = {
+    f"diamonds, batches of {size}": Task(diamonds, dense(64, 64), 5, size, epochs)
+    for size, epochs in {16: 1, 128: 5, 512: 15}.items()
+}
+TASKS |= {
+    f"MNIST (5,000), LeNet, batches of {size}": Task(
+        lambda seed: mnist(5000), lambda x, _: mnist_lenet.lenet(5e-4), 10, size, epochs
+    )
+    for size, epochs in {16: 1, 128: 5, 512: 10}.items()
+}
+TASKS["CIFAR-10 (2,000), ResNet-8"] = Task(lambda seed: cifar(), lambda x, _: resnet(8), 10, 32, 10)
+TASKS["CIFAR-10 (2,000), ResNet-20"] = Task(
+    lambda seed: cifar(), lambda x, _: resnet(20), 10, 128, 10
+)
+GRID = {
+    "SGD": [10 ** (k / 2) for k in range(-5, 2)],
+    "AdamW": [10 ** (k / 2) for k in range(-8, -1)],
+}
+# `steep` and `slide` lost whole percents where `suggestion_quality` tried them.
+METHODS = ("third", "valley", "minimum")
+
+
+def grids(name: str) -> dict[str, list[float]]:
+    """Returns the learning rates that each optimizer is tried with."""
+    return {"SGD": GRID["SGD"]} if name.endswith("ResNet-20") else GRID
+
+
+if __name__ == "__main__":
+    suggestion_quality.run(
+        __file__,
+        __doc__,
+        TASKS,
+        grids,
+        "diamonds, batches of 512",
+        METHODS,
+        told="No method was chosen on these sets.",
+    )
