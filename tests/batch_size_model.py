@@ -75,7 +75,7 @@ def find(room: int) -> None:
         x,
         y,
         min_batch_size=2048,
-        max_batch_size=2**13,
+        max_batch_size=2**14,
         tolerance=1,
         verbose=0,
     )
