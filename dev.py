@@ -33,8 +33,10 @@ JAX_CACHE = {
 }
 DISTRIBUTION = ("tests/test_distribution.py", "tests/test_several_devices.py")
 SEARCH = (
-    ("tests/test_grid_search.py", "tests/test_batch_size.py", "keras_onecycle/search"),
-    ("tests/test_search_workers.py", "tests/test_recipe.py", "tests/test_sklearn.py"),
+    "tests/test_search_workers.py",
+    "tests/test_grid_search.py",
+    "tests/test_batch_size.py",
+    "keras_onecycle/search",
 )
 SCRIPTS = {
     "quickstart": "examples/quickstart.py",
@@ -130,10 +132,10 @@ def test(arguments: list[str]) -> int:
     jobs = [("jax", *arguments), ("tensorflow", *arguments)]
     if not arguments:
         jobs = [
-            ("jax", *(f"--ignore={path}" for paths in SEARCH for path in paths)),
+            ("jax", *(f"--ignore={path}" for path in SEARCH)),
             # Apart: what a strategy leaves in the process makes later operations wait for ever.
             ("tensorflow", *(f"--ignore={path}" for path in DISTRIBUTION)),
-            *(("jax", *paths) for paths in SEARCH),
+            ("jax", *SEARCH),
             *(("tensorflow", path) for path in DISTRIBUTION),
         ]
     with ThreadPoolExecutor(2) as two:
