@@ -26,13 +26,29 @@ def test_equals_fastai(method: str) -> None:
 
 
 @settings(max_examples=50, deadline=None)
+@given(st.floats(1.0, 1e30), st.integers(1, 15))
+def test_how_far_the_loss_diverges_does_not_move_the_default(height: float, points: int) -> None:
+    lr = np.geomspace(1e-6, 1, 80)
+    loss = 2.0 - 1 / (1 + np.exp(-2 * np.log(lr / 1e-2)))
+    loss[-points:] = 2.0 + height * np.linspace(1, 2, points)
+    higher = np.where(loss > 2.0, 1e3 * loss, loss)
+    suggested = [RangeTestResult(lr, each, each).suggest() for each in (loss, higher)]
+    assert suggested[0] == pytest.approx(suggested[1])
+    # A third of the last rate that trains, less what the smoothing sees of what comes after.
+    assert lr[-points - 10] / 3 <= suggested[0] <= lr[-points - 1] / 3
+
+
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.one_of(st.floats(0, 10), st.just(np.nan)), min_size=20, max_size=60))
 def test_the_default_is_a_third_of_the_lowest_of_the_losses_smoothed_both_ways(loss: list) -> None:
     lr, losses = np.geomspace(1e-4, 1, len(loss)), np.array(loss)
     finite = np.isfinite(losses)
+    there = [value for value in loss if value == value]
+    descent = there[: there.index(min(there)) + 1] if there else [0.0]
+    most = 2 * max(descent) - min(descent) if len(descent) > 1 else np.inf
     share, total = (
         gaussian_filter1d(values, 3.0, mode="constant", truncate=30.0)
-        for values in (finite.astype(float), np.where(finite, losses, 0.0))
+        for values in (finite.astype(float), np.where(finite, losses, 0.0).clip(max=most))
     )
     # SciPy normalizes its kernel, both times alike.
     smooth = total / np.where(share, share, np.nan)
