@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 class OneCycle(HyperparameterScheduler):
     """Trains with the 1cycle policy: one cycle of the learning rate, momentum running against it.
 
-    The learning rate goes up linearly to `max_lr`, the same number of steps back down, and in the
-    steps that remain far below where it started. Momentum goes down and back up meanwhile, and is
-    then held. Both change at every optimizer update, inside the compiled step. Under the same
-    arguments every value is that of PyTorch's `OneCycleLR`; the defaults are those of the paper.
+    The learning rate rises linearly to `max_lr`, falls back in as many steps, and in the remaining
+    steps drops far below where it started. Momentum falls and rises the other way round, and is then
+    held. Both change at every optimizer update, inside the compiled step. With the same arguments,
+    every value equals that of PyTorch's `OneCycleLR`; the defaults are the paper's.
 
     Example:
 
@@ -41,25 +41,24 @@ class OneCycle(HyperparameterScheduler):
     >>> print(f'{cycle.history["learning_rate"].max():.2f} {cycle.history["momentum"].min():.2f}')
     0.10 0.85
 
-    The logs of each epoch get `learning_rate` and `momentum`, the values of its last update. Keras
-    shows them to the callbacks that come later in the list: put `OneCycle` before `CSVLogger` or
-    `TensorBoard` (`History` is always last), and after a `ReduceLROnPlateau`, which writes a
-    `learning_rate` of its own.
+    The logs of each epoch get `learning_rate` and `momentum`, the values of its last update, for the
+    callbacks that come later in the list: put `OneCycle` before `CSVLogger` or `TensorBoard`, and after a
+    `ReduceLROnPlateau`, which writes a `learning_rate` of its own.
 
     Args:
-        max_lr: Float above 0. The highest learning rate, best read off a range test (`lr_find`). With a
-            `MultiOptimizer`, that of its default optimizer, to which the others keep their ratios; or a
-            rate for each: a dict by the keys of its `OptimizerMap` and `"default"`, or a list in the
-            order of the map with that of the default optimizer last.
+        max_lr: Float above 0. The highest learning rate; `lr_find` suggests one. With a `MultiOptimizer`,
+            the rate of its default optimizer (the others keep their ratio to it), or a rate for each: a
+            dict by the keys of its `OptimizerMap` and `"default"`, or a list in the order of the map
+            with the default optimizer's rate last.
         total_steps: Integer, at least 1: optimizer updates in the cycle. With
-            `gradient_accumulation_steps=k` an update is `k` batches. Past the last one, the last
-            values are held. Defaults to `None`: those that `fit` makes.
+            `gradient_accumulation_steps=k` an update is `k` batches. After the last one, the last
+            values are held. Defaults to `None`: as many as `fit` makes.
         pct_start: Float in [0, 1] (with three phases, in [0, 0.5]). Fraction of the cycle spent
             going up. Defaults to `0.45`.
         anneal_strategy: `"linear"`, or `"cos"` for half cosine waves. Defaults to `"linear"`.
         cycle_momentum: Boolean. Whether momentum is cycled too: `momentum` of SGD, RMSprop and Muon,
-            `beta_1` of the Adam family. `"available"` cycles that of the parts of a `MultiOptimizer`
-            that have one. Defaults to `True`.
+            `beta_1` of the Adam family. `"available"` skips the parts of a `MultiOptimizer` that
+            have none. Defaults to `True`.
         base_momentum: Float in [0, 1). Momentum where the learning rate is highest. Defaults to
             `0.85`.
         max_momentum: Float in [0, 1). Momentum at both ends. Defaults to `0.95`.
@@ -71,9 +70,9 @@ class OneCycle(HyperparameterScheduler):
             to its last value. `False` with `anneal_strategy="cos"` and `pct_start=0.3` is the shape
             that fastai made common. Defaults to `True`.
         start_epoch: Integer, at least 0: the epoch, as `fit` counts them, at which the cycle begins.
-            Defaults to `None`: epoch 0 where training goes on with a used optimizer
+            Defaults to `None`: epoch 0 if training continues with a used optimizer
             (`fit(..., initial_epoch=...)`, `BackupAndRestore`), else the first epoch of `fit`. A warning
-            says what was chosen where both are possible.
+            says which if both are possible.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -158,7 +157,7 @@ class OneCycle(HyperparameterScheduler):
     def plot(self, axes: "Sequence[Axes] | None" = None) -> "Sequence[Axes]":
         """Draws learning rate and momentum against the step, a panel each.
 
-        What was recorded is drawn; before any training, the cycle as it will be.
+        These are the recorded values, or before any training the planned ones.
 
         Args:
             axes: Matplotlib Axes to draw into, one for each of the two (only one is needed with

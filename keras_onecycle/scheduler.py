@@ -1,4 +1,4 @@
-"""The callback that puts schedules on an optimizer for the time of one `fit`."""
+"""The callback that puts schedules on an optimizer for the duration of one `fit`."""
 
 import contextlib
 import warnings
@@ -16,10 +16,10 @@ from keras_onecycle.schedules import Schedule, evaluate
 
 
 class HyperparameterScheduler(Callback):
-    """Base of callbacks that move hyperparameters each step, inside the compiled step.
+    """Base class of callbacks that change hyperparameters at each step, inside the compiled step.
 
-    A subclass returns in `schedules` which hyperparameter follows which function. Pass it to `fit`, or
-    call `attach` for `train_on_batch` and loops of your own.
+    A subclass defines `schedules`: functions of the step, by the name of the hyperparameter. Pass the
+    callback to `fit`, or call `attach` for `train_on_batch` and your own loops.
 
     Example:
 
@@ -38,9 +38,9 @@ class HyperparameterScheduler(Callback):
 
     Args:
         total_steps: Integer, at least 1: optimizer updates in the schedule. Defaults to `None`:
-            those that `fit` makes.
+            as many as `fit` makes.
         start_epoch: Integer, at least 0: the epoch, as `fit` counts them, at which the schedule begins.
-            Defaults to `None`: epoch 0 if training goes on with a used optimizer
+            Defaults to `None`: epoch 0 if training continues with a used optimizer
             (`fit(..., initial_epoch=...)`, `BackupAndRestore`), else the first epoch of `fit`.
     """
 
@@ -71,9 +71,9 @@ class HyperparameterScheduler(Callback):
 
         Returns:
             Dict of functions that map an integer tensor, of any shape, to a float tensor of that
-            shape. Names are those of the optimizer's arguments; `"momentum"` stands for what the
-            optimizer calls so (`beta_1` in Adam). Of a `MultiOptimizer`, the learning rate is that of
-            the default optimizer, and the others keep their ratios to it.
+            shape. Names are those of the optimizer's arguments; `"momentum"` also stands for
+            `beta_1` of the Adam family. With a `MultiOptimizer`, the learning rate is the default
+            optimizer's, and the others keep their ratio to it.
         """
         raise NotImplementedError(f"`{type(self).__name__}` must define `schedules(total_steps)`.")
 
@@ -82,8 +82,8 @@ class HyperparameterScheduler(Callback):
         """The values of each update so far, by name: float arrays of shape `(updates,)`.
 
         They are recorded while training runs: changing an argument afterwards does not change them. A
-        hyperparameter that the optimizer does not compute with has no values, and a warning says so. What
-        a part of a `MultiOptimizer` has is named with its key, as in `"learning_rate[backbone/.*]"`.
+        hyperparameter that the optimizer does not use has no values, and a warning says so. The names of
+        a part of a `MultiOptimizer` include its key, as in `"learning_rate[backbone/.*]"`.
         """
         self._record()
         if not self._history and not self._next_step:
@@ -91,11 +91,11 @@ class HyperparameterScheduler(Callback):
         return dict(self._history)
 
     def attach(self, target: keras.Model | keras.Optimizer) -> Self:
-        """Puts the schedules on an optimizer, for `train_on_batch` or a loop of your own.
+        """Puts the schedules on an optimizer, for `train_on_batch` or your own loop.
 
-        The next update is step 0. Give the model, whose `train_on_batch` is then compiled again; or
-        give the optimizer, before your own step function is traced. A traced step keeps the schedules:
-        retrace your own after `detach`.
+        The next update is step 0. Pass the model, whose `train_on_batch` is then compiled again, or pass
+        the optimizer before your own step function is traced. A traced step keeps the schedules: retrace
+        it after `detach`.
 
         Args:
             target: A compiled `keras.Model`, or a `keras.Optimizer`.
@@ -116,11 +116,10 @@ class HyperparameterScheduler(Callback):
         return self
 
     def detach(self) -> None:
-        """Takes the schedules off: the optimizer's hyperparameters are the user's again.
+        """Removes the schedules: the optimizer uses your own hyperparameters again.
 
-        `fit` does this at its end. After an exception or Ctrl-C in `fit`, the next `fit` of the model does,
-        or you call this method. A step function of your own that was traced before keeps the schedules:
-        retrace it.
+        `fit` does this at its end. After an exception or Ctrl-C in `fit`, the next `fit` of the model does
+        it, or you call this method. A step function of your own keeps the schedules until you retrace it.
         """
         if self._attached:
             self._scheduled.detach()
@@ -145,7 +144,7 @@ class HyperparameterScheduler(Callback):
         self._record()
         if self._next_step >= self._total_steps:
             self._warn_once(
-                f"All {self._total_steps} steps of the schedule of `{type(self).__name__}` are made: further "
+                f"All {self._total_steps} steps of the schedule of `{type(self).__name__}` are done: further "
                 "updates use its last values."
             )
 
@@ -243,8 +242,8 @@ class HyperparameterScheduler(Callback):
         is_sure = restored_epoch(self.model) == epoch and step == made and steps is not None
         if self.start_epoch is None and not is_sure:
             self._warn_once(
-                f"`{type(self).__name__}` goes on at step {step} of {self._total_steps}, as in a training "
-                f"that began at epoch {start_epoch}. Pass `start_epoch={start_epoch}` if that is right, or "
+                f"`{type(self).__name__}` continues at step {step} of {self._total_steps}, as in a training "
+                f"that started at epoch {start_epoch}. Pass `start_epoch={start_epoch}` if that is right, or "
                 f"`start_epoch={epoch}` for a new schedule. Received: start_epoch=None"
             )
         return step
@@ -288,7 +287,7 @@ class HyperparameterScheduler(Callback):
             )
         elif unused:
             self._warn_once(
-                f"`{type(self._scheduled.optimizer).__name__}` does not compute with "
+                f"`{type(self._scheduled.optimizer).__name__}` does not use "
                 f"{', '.join(f'`{name}`' for name in unused)}: its updates do not follow that schedule of "
                 f"`{type(self).__name__}`, and `history` has no values of it."
             )

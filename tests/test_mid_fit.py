@@ -180,7 +180,7 @@ def test_what_the_update_does_not_use_is_told_and_not_shown(optimizer: Any, name
             return {"learning_rate": lambda step: 0.02, name: lambda step: 0.5}
 
     scheduler = Both()
-    with pytest.warns(UserWarning, match=f"does not compute with `{name}`"):
+    with pytest.warns(UserWarning, match=f"does not use `{name}`"):
         fit(compiled(optimizer()), scheduler)
     assert list(scheduler.history) == ["learning_rate"]
 

@@ -265,10 +265,10 @@ def test_a_function_of_ones_own_sees_every_momentum() -> None:
 @pytest.mark.parametrize("method", ["third", "minimum", "slide", "steep", "valley"])
 def test_methods_for_learning_rates_are_refused(method: str) -> None:
     with pytest.raises(
-        ValueError, match=f"for a learning rate.*'stable'.*Received: method='{method}'"
+        ValueError, match=f"suggests a learning rate.*'stable'.*Received: method='{method}'"
     ):
         made(bowl()).suggest(method)
-    with pytest.raises(ValueError, match=f"for a learning rate.*Received: suggest='{method}'"):
+    with pytest.raises(ValueError, match=f"suggests a learning rate.*Received: suggest='{method}'"):
         made(bowl()).plot(suggest=method)
     with pytest.raises(ValueError, match=r"`method` must be one of 'stable', 'auto'.*'best'"):
         made(bowl()).suggest("best")

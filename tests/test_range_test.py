@@ -506,7 +506,7 @@ def test_training_after_an_interrupted_test_is_not_undone() -> None:
     count = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: batches.append(batch)
     )
-    with pytest.warns(UserWarning, match=r"goes on with the weights.*`finder\.restore\(\)`"):
+    with pytest.warns(UserWarning, match=r"continues with the weights.*`finder\.restore\(\)`"):
         model.fit(x, y, batch_size=8, verbose=0, callbacks=[count])
     assert type(model.optimizer) is type(keras.optimizers.SGD())
     assert model.steps_per_execution == 2
@@ -523,7 +523,7 @@ def test_the_same_test_again_after_an_interruption_begins_where_the_first_did() 
     x, y = reference.data(64)
     model, finder = interrupted()
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*goes on with the weights")
+        warnings.filterwarnings("error", message=".*continues with the weights")
         model.fit(x, y, batch_size=8, epochs=30, verbose=0, callbacks=[finder])
     for got, wanted in zip(model.get_weights(), reference.build().get_weights(), strict=True):
         np.testing.assert_array_equal(got, wanted)

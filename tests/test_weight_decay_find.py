@@ -219,7 +219,7 @@ def test_a_build_or_data_that_cannot_be_is_named() -> None:
     for returned in (None, reference.build()):
         with pytest.raises(TypeError, match=r"must return a compiled.*weight_decay=0\.001"):
             weight_decay_find(lambda weight_decay, returned=returned: returned, x, y)
-    with pytest.raises(ValueError, match=r"`x` is gone over .*Received: x="):
+    with pytest.raises(ValueError, match=r"`x` is read once .*Received: x="):
         weight_decay_find(build, iter([(x, y)]))
     with pytest.raises(ValueError, match=r"`epochs`.*Received: epochs=3"):
         weight_decay_find(build, x, y, epochs=3)

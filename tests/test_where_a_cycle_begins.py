@@ -111,7 +111,7 @@ def test_a_backup_of_a_cycle_that_began_later_is_told(tmp_path: Path) -> None:
     backup = keras.callbacks.BackupAndRestore(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         fit(compiled(), OneCycle(0.1), backup, stop_after(3), epochs=6, initial_epoch=2)
-    with pytest.warns(UserWarning, match="as in a training that began at epoch 0"):
+    with pytest.warns(UserWarning, match="as in a training that started at epoch 0"):
         fit(compiled(), OneCycle(0.1), keras.callbacks.BackupAndRestore(tmp_path), epochs=6)
 
 
@@ -122,7 +122,7 @@ def test_a_backup_of_a_cycle_that_began_later_is_told(tmp_path: Path) -> None:
 def test_a_cycle_that_is_over_is_told() -> None:
     model = compiled()
     fit(model, OneCycle(0.1))
-    with pytest.warns(UserWarning, match=r"All 8 steps .* are made"):
+    with pytest.warns(UserWarning, match=r"All 8 steps .* are done"):
         fit(model, OneCycle(0.1, total_steps=8, start_epoch=0), epochs=5, initial_epoch=4)
 
 

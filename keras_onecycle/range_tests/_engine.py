@@ -127,7 +127,7 @@ class RangeTest(Callback):
         # Training that follows an interrupted test must not be undone by a later `restore`.
         self._snapshot = None
         warnings.warn(
-            "A range test was interrupted and not undone: this training goes on with the weights "
+            "A range test was interrupted and not undone: this training continues with the weights "
             "that it left. Call `finder.restore()` after an interruption, before any other `fit`.",
             stacklevel=2,
         )
@@ -253,7 +253,7 @@ class RangeTest(Callback):
             self._evaluations.append((step, self._evaluate()))
         if len(curve.loss) == 1 and (unused := self._scheduled.unused()):
             raise ValueError(
-                f"`{type(self._scheduled.optimizer).__name__}` does not compute with `{unused[0]}`: a "
+                f"`{type(self._scheduled.optimizer).__name__}` does not use `{unused[0]}`: a "
                 "range test of it shows nothing."
             )
         if reason is not None and 10 * step < self.num_steps:
@@ -391,7 +391,7 @@ def _check_logs(logs: dict[str, Any] | None) -> dict[str, Any]:
 def _check_validation_data(data: Any) -> None:
     if hasattr(data, "__next__"):
         raise ValueError(
-            "`validation_data` is gone over several times, which a generator or iterator cannot be. Pass "
+            "`validation_data` is read several times, and a generator or iterator only once. Pass "
             f"arrays, a dataset or a `keras.utils.PyDataset`. Received: validation_data={data!r}"
         )
     is_data = hasattr(data, "__iter__") or hasattr(data, "__getitem__")

@@ -16,7 +16,7 @@ class LRFinder(RangeTest):
     """Runs the LR range test in `fit`: the learning rate rises each update until the loss diverges.
 
     When `fit` ends, the model and its optimizer are as they were before, bit for bit. `lr_find` is
-    the shorter way, goes over a short dataset as often as needed, and cleans up after exceptions.
+    shorter, repeats a small dataset as often as needed, and cleans up after exceptions.
 
     Example:
 
@@ -29,9 +29,9 @@ class LRFinder(RangeTest):
     >>> bool(0.001 < finder.result.suggest() < 1)
     True
 
-    The metrics that `fit` shows meanwhile are those of one batch. A test runs single steps. Where the
-    model was compiled with `steps_per_execution=n`, `fit` counts `n` batches for each of them and
-    begins a new epoch after an n-th of the data; `lr_find` does not.
+    The metrics that `fit` shows during the test are those of one batch. The test runs single steps: if
+    the model was compiled with `steps_per_execution=n`, `fit` counts `n` batches for each and begins a
+    new epoch after an n-th of the data. `lr_find` does not.
 
     Args:
         min_lr: Float, the first learning rate: above 0, or from 0 with `mode="linear"`. Defaults to
@@ -47,8 +47,8 @@ class LRFinder(RangeTest):
             larger.) Defaults to `4.0`.
         smoothing: Float in [0, 1): the weight of the past in the moving average that the stop rule reads.
             Defaults to `0.98`.
-        validation_data: What `Model.evaluate` takes as `x`, but no generator, or a tuple `(x, y)` or
-            `(x, y, sample_weight)`: evaluated along the way. Defaults to `None`.
+        validation_data: Data to evaluate during the test: what `Model.evaluate` takes as `x`, except a
+            generator, or a tuple `(x, y)` or `(x, y, sample_weight)`. Defaults to `None`.
         validation_freq: Integer, at least 1: updates from one evaluation to the next. Defaults to
             `None`: so that there are about twenty.
         validation_steps: Integer, at least 1: batches of `validation_data` in an evaluation. Defaults
@@ -131,11 +131,10 @@ def lr_find(
 ) -> RangeTestResult:
     """Runs the LR range test on a compiled model and leaves no trace in it.
 
-    Weights, statistics of BatchNorm, seeds, optimizer, metrics and `stop_training` are afterwards as
-    before, bit for bit, also after an exception or Ctrl-C. Host memory for that: one copy of the
-    variables of model and optimizer. On TensorFlow, a layer that calls `keras.random` without a
-    `SeedGenerator` of its own draws from Keras's global one, which is no variable of the model and
-    is not put back.
+    Afterwards weights, statistics of BatchNorm, seeds, optimizer, metrics and `stop_training` are as
+    before, bit for bit, even after an exception or Ctrl-C. This takes one copy of the variables of model
+    and optimizer in host memory. Keras's global seed on TensorFlow, which layers use that call
+    `keras.random` without a `SeedGenerator`, is not put back.
 
     Example:
 
@@ -149,8 +148,8 @@ def lr_find(
 
     Args:
         model: A compiled `keras.Model`.
-        x: What `fit` takes: arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset`, which are gone
-            over as often as needed, or a generator, which is gone over once.
+        x: What `fit` takes: arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`, which are
+            repeated as often as needed, or a generator, which is read once.
         y: Targets, as `fit` takes them. Defaults to `None`.
         min_lr: Float, the first learning rate: above 0, or from 0 with `mode="linear"`. Defaults to
             `1e-6`.
@@ -165,7 +164,7 @@ def lr_find(
             larger.) Defaults to `4.0`.
         smoothing: Float in [0, 1): the weight of the past in the moving average that the stop rule reads.
             Defaults to `0.98`.
-        validation_data: Data to evaluate along the way, as in `LRFinder`. Defaults to `None`.
+        validation_data: Data to evaluate during the test, as in `LRFinder`. Defaults to `None`.
         validation_freq: Integer, at least 1: updates from one evaluation to the next. Defaults to
             `None`: so that there are about twenty.
         validation_steps: Integer, at least 1: batches in an evaluation. Defaults to `None`: all.
@@ -173,7 +172,7 @@ def lr_find(
             Keras's 32.
         verbose: 0, 1, 2 or `"auto"`, as in `fit`; the bar counts updates. Defaults to `"auto"`.
         callbacks: Further callbacks for `fit`. Defaults to `None`.
-        **fit_arguments: What else `fit` takes: `batch_size`, `sample_weight`, `class_weight`,
+        **fit_arguments: Other arguments of `fit`: `batch_size`, `sample_weight`, `class_weight`,
             `shuffle`, `steps_per_epoch`.
 
     Returns:

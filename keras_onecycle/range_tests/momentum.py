@@ -67,14 +67,13 @@ def momentum_find(
 ) -> RangeTestResult:
     """Runs the momentum range test on a compiled model and leaves no trace in it.
 
-    Momentum goes linearly from `start_momentum` to `end_momentum`, each update, at a fixed learning
-    rate: `momentum` of SGD, RMSprop and Muon, `beta_1` of the Adam family. What `lr_find` says of
-    traces and memory holds here too.
+    Momentum moves linearly from `start_momentum` to `end_momentum` at a fixed learning rate:
+    `momentum` of SGD, RMSprop and Muon, `beta_1` of the Adam family. The model is left as `lr_find`
+    leaves it.
 
-    It shows up to which momentum this learning rate trains. That is less than what the range test of
-    the learning rate shows: the paper found no best momentum by it, since the loss went on falling
-    while momentum rose from 0.7 to 1. It advises a momentum that falls while the learning rate rises,
-    as `OneCycle` has it, or trainings with a few values from 0.9 to 0.99.
+    The test shows up to which momentum this learning rate trains, but not which momentum is best: in
+    the paper the loss kept falling while momentum rose from 0.7 to 1. The paper advises a momentum that
+    falls while the learning rate rises, as in `OneCycle`, or trainings with values from 0.9 to 0.99.
 
     Example:
 
@@ -97,8 +96,8 @@ def momentum_find(
         smoothing: Float in [0, 1): the weight of the past in the moving average that the stop rule reads.
             Defaults to `0.9`, less than in `lr_find`: the average must not lag where the loss turns up.
         verbose: 0, 1, 2 or `"auto"`, as in `fit`; the bar counts updates. Defaults to `"auto"`.
-        **arguments: What else `lr_find` takes: `num_steps`, `stop_factor`, `validation_data` and the rest of
-            its kind, `callbacks`, and arguments of `fit`.
+        **arguments: Other arguments of `lr_find`: `num_steps`, `stop_factor`, those of the validation,
+            `callbacks`, and arguments of `fit`.
 
     Returns:
         A `RangeTestResult`, whose `momentum` moves and whose `lr` does not.

@@ -1,4 +1,4 @@
-"""What a range test saw: the curve, the value that it suggests, its picture and its file."""
+"""The result of a range test: the curve, the value that it suggests, its plot and its file."""
 
 import contextlib
 import os
@@ -161,20 +161,19 @@ class RangeTestResult:
         return getattr(self, self._kind.moved)
 
     def suggest(self, method: str | SuggestionMethod = "auto") -> float:
-        """Returns a learning rate, or of a momentum range test a momentum, read off the curve.
+        """Suggests a learning rate, or for a momentum range test a momentum.
 
-        As in fastai, the first tenth of a learning rate's curve and its last five points are left
-        out. Of a momentum's curve they are what counts, and stay. Losses that are NaN or infinite are
-        left out.
-        Warns where a learning rate's curve falls by less than single losses vary.
+        A test of the learning rate is read as in fastai, without its first tenth and its last five
+        points. Losses that are NaN or infinite are ignored. A warning says when the curve falls by less
+        than single losses vary.
 
         Args:
-            method: `"third"` of the rate with the lowest loss, smoothed to both sides. Of the smoothed
-                loss, as in fastai: `"valley"` (half way down the longest descent), `"minimum"` (a tenth of
-                where it is lowest), `"steep"` (the steepest descent), `"slide"` (where the slope has
-                settled); for a momentum range test `"stable"` (the largest momentum before the loss turns
-                up); or a function of two arrays, learning rates or momenta and smoothed losses, that
-                returns a float. On noisy curves `"steep"` and `"slide"` may be far off. Defaults to
+            method: `"third"` of the rate with the lowest loss, smoothed to both sides; by the moving
+                average, as in fastai, `"valley"` (half way down the longest descent), `"minimum"` (a tenth
+                of the rate with the lowest loss), `"steep"` (the steepest descent) or `"slide"` (where the
+                slope has settled); for a momentum range test `"stable"` (the largest momentum before the
+                loss turns up); or a function of two arrays, learning rates or momenta and smoothed losses,
+                that returns a float. On noisy curves `"steep"` and `"slide"` may be far off. Defaults to
                 `"auto"`: `"third"`, or `"stable"`.
 
         Returns:
@@ -225,7 +224,7 @@ class RangeTestResult:
             return getattr(method, "__name__", "a function"), method
         if method in _LR.methods and kind is not _LR:
             raise ValueError(
-                f"`{name}` reads off a curve what is for a learning rate, and this is a test of momentum. "
+                f"`{name}` must suit a momentum range test, and this method suggests a learning rate. "
                 f"Leave it out, or pass 'stable' or a function. Received: {name}={method!r}"
             )
         check_choice(name, method, (*kind.methods, "auto"))

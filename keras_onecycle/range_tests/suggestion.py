@@ -1,8 +1,8 @@
-"""Suggestions: functions that read a learning rate, or a momentum, off the curve of a range test.
+"""Functions that suggest a learning rate, or a momentum, from the curve of a range test.
 
-Each method is a plain function of the learning rates and the losses, arrays of equal length. `valley`,
-`steep`, `minimum` and `slide` give what fastai's functions of the same names give; `third` is the default;
-`stable`, for momenta, is the papers' rule. Put your own beside them: `result.suggest(my_function)`.
+Each is a plain function of the learning rates and the losses, arrays of equal length. `third` is the
+default; `valley`, `steep`, `minimum` and `slide` are those of fastai; `stable`, for momenta, is the papers'
+rule. Pass your own as `result.suggest(my_function)`.
 """
 
 from collections.abc import Callable

@@ -140,17 +140,16 @@ def find_batch_size(
 ) -> BatchSizeResult:
     """Finds the largest batch that fits in memory, and measures the throughput of each batch size.
 
-    The batch size is doubled until a training step runs out of memory. Then the gap between the largest
-    size that fitted and the smallest that did not is halved until it is small. The model, its optimizer
-    and its metrics are afterwards as before, bit for bit, also after an exception or Ctrl-C.
+    The batch size doubles until a training step runs out of memory. Then bisection closes the gap
+    between the largest size that fitted and the smallest that did not. Afterwards the model, its
+    optimizer and its metrics are as before, bit for bit, even after an exception or Ctrl-C.
 
     On a CPU this measures throughput: the system may kill a process that takes all of its memory, so
-    pass a `max_batch_size` that surely fits. On an accelerator leave some room below what was found:
+    pass a `max_batch_size` that surely fits. On an accelerator use somewhat less than the largest size:
     `fit` also holds data and the batches that it prepares ahead.
 
-    With another batch size, another learning rate is best. As a first guess, multiply `max_lr` by
-    `new / old` (the linear rule of Goyal et al.), or with Adam by its square root (Krizhevsky); then run
-    `lr_find` again.
+    Another batch size needs another learning rate. As a first guess, multiply `max_lr` by `new / old`
+    (Goyal et al.), or with Adam by its square root (Krizhevsky); then run `lr_find` again.
 
     Example:
 
@@ -165,8 +164,8 @@ def find_batch_size(
 
     Args:
         model: A built and compiled `keras.Model`, which trains on one device.
-        x: Array of samples, or a dict, list or tuple of arrays. A batch is its first rows; where it has
-            fewer, they are repeated.
+        x: Array of samples, or a dict, list or tuple of arrays. A batch takes the first rows, repeated
+            if there are too few.
         y: Targets, as `x`. Defaults to `None`.
         min_batch_size: Integer, at least 1: the first batch size, in samples. Defaults to `1`.
         max_batch_size: Integer, at least `min_batch_size`: the largest to try, in samples. Defaults to

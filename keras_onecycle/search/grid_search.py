@@ -58,17 +58,17 @@ def grid_search(
     verbose: str | int = "auto",
     **fit_arguments: Any,
 ) -> SearchResult:
-    """Trains every setting of a grid with one short cycle on each fold, and says which does best.
+    """Trains every setting of a grid with one short cycle on each fold, and finds the best.
 
-    Large learning rates regularize, so weight decay and dropout should be less with one cycle than
-    without; this search finds how much less. List the default of each parameter first: a setting that is
-    better than the first one only within the spread does not replace it (see `SearchResult`).
+    Large learning rates regularize, so one cycle needs less weight decay and dropout; this search finds
+    how much less. List the default of each parameter first: a setting that is better than the first one
+    by less than the spread does not replace it (see `SearchResult`).
 
     The learning rate may be part of the grid, as `"lr_factor": [1, 1/3, 3]`, multiples of `max_lr`.
 
-    With a `storage`, what is done is kept in a database: the same call goes on after an interruption, and
-    reads a finished search. Several processes, on several machines, that make the same call share the work;
-    each setting is done once.
+    A `storage` keeps the results in a database: after an interruption the same call continues, and a
+    finished search is only read. Several processes, also on several machines, that make the same call share
+    the work; each setting is trained once.
 
     Example:
 
@@ -96,20 +96,20 @@ def grid_search(
         grid: Dict of lists of values (numbers, strings, booleans, `None`) by the name of the parameter:
             an argument of `build`, or `lr_factor`, `batch_size`, `epochs`, or an argument of `OneCycle`.
             With a `sampler`, also Optuna's distributions.
-        x: Array or nested arrays; what else `fit` takes, with `validation_data`; or a function that
-            returns training and validation data, each a dataset or a tuple of arrays, for the number
-            of a fold.
+        x: Array or nested arrays; with `validation_data`, anything that `fit` takes; or a function
+            that takes the number of a fold and returns training and validation data, each a dataset or
+            a tuple of arrays.
         y: Targets. Defaults to `None`.
         sample_weight: Weights of the samples. Defaults to `None`.
-        folds: Integer, at least 2: each sample is validated on in one of so many trainings. Defaults
+        folds: Integer, at least 2: each sample is validation data in one of so many trainings. Defaults
             to `5`.
         stratify: Boolean, whether every fold has equal shares of the classes. Defaults to `None`: if
             `y` is classes, as integers or one-hot.
         validation_data: Tuple `(x, y)` or `(x, y, sample_weight)`, or a dataset: validates instead of
             folds. Defaults to `None`.
         monitor: String, `"val_loss"` or the name of a metric with `"val_"` before it, taken after the
-            last epoch. `"val_loss"` is without what regularizers add, which would always be
-            against weight decay. Defaults to `"val_loss"`.
+            last epoch. `"val_loss"` leaves out the penalty of regularizers, which would always
+            count against weight decay. Defaults to `"val_loss"`.
         mode: `"min"`, `"max"`, or `"auto"` to go by the name. Defaults to `"auto"`.
         max_lr: Float above 0, or `"each"` for a range test of each setting. Range tests are noisy, so
             such a search compares learning rates as much as settings. Defaults to `None`: one range test,
@@ -130,20 +130,20 @@ def grid_search(
         storage: Path of an SQLite file, or a URL such as `"postgresql://user@host/name"`. Defaults to
             `None`: in memory, for this process alone.
         study_name: String, the name of the search in the storage. A search with other arguments, other
-            arrays, another model or another `compile` needs another name. What cannot be compared is
-            taken for the same: datasets, and what functions do. Defaults to `"search"`.
-        grace_period: Integer, at least 2: seconds without a sign of life (there are four in this time)
-            after which another worker does again what the first had. Defaults to `120`.
+            arrays, another model or another `compile` needs another name. Datasets and the code of
+            functions are not compared. Defaults to `"search"`.
+        grace_period: Integer, at least 2: seconds without a heartbeat (there are four in this time)
+            after which another worker trains the setting again. Defaults to `120`.
         verbose: 0 for silence; 1, 2 or `"auto"` for a bar that counts settings. Defaults to `"auto"`.
-        **fit_arguments: What else `fit` takes.
+        **fit_arguments: Other arguments of `fit`.
 
     Returns:
-        A `SearchResult`. A setting whose loss was no number is in it as diverged, and one whose `build` or
-            training raised an error as failed.
+        A `SearchResult`. It lists a setting whose loss became NaN or infinite as diverged, and one whose
+            `build` or training raised an error as failed.
 
     Raises:
         ImportError: If Optuna, scikit-learn or the driver of the database is not installed.
-        RuntimeError: If every setting failed. The same call then begins anew.
+        RuntimeError: If every setting failed. The same call then starts over.
         TypeError: If an argument is of the wrong type.
         ValueError: If the grid is empty, a parameter is unknown, the folds are too many or too few for
             the data, the range test suggests no learning rate, or the storage cannot be reached or

@@ -1,4 +1,4 @@
-"""What a search found: each setting with its values, the best one, table and pictures."""
+"""The result of a search: each setting with its values, the best one, table and plots."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -68,8 +68,8 @@ class SearchResult:
     | 0 | 0.1 | 0.9 | 0.07071 | 2 | best |
     | 0.5 | 0.1 | 0.75 | 0.07071 | 2 |  |
 
-    A setting is tied with the one of the best mean if the two differ, fold by fold, by no more on average
-    than the standard deviation of that difference. A tie goes to the default, which is the first setting.
+    A setting ties with the one of the best mean if the mean of their difference, fold by fold, is at most
+    its standard deviation. A tie goes to the default, which is the first setting.
 
     Args:
         settings: List of `Setting`, in the order of the grid: the first is the default.
@@ -126,7 +126,7 @@ class SearchResult:
     def plot(self, parameters: Sequence[str] | None = None, ax: "Axes | None" = None) -> "Axes":
         """Draws the means: a curve over one parameter, a heat map over two.
 
-        Of settings that differ in other parameters only, the best is drawn.
+        Of settings that differ only in other parameters, it draws the best.
 
         Args:
             parameters: One or two names. Defaults to `None`: those of the search, if they are at most
@@ -175,7 +175,7 @@ class SearchResult:
         """Trains the best setting on all the data, as each fold was trained.
 
         Args:
-            *data: What `fit` takes as `x`, `y` and `sample_weight`. Needed where the search had a
+            *data: What `fit` takes as `x`, `y` and `sample_weight`. Required if the search had a
                 function instead of data; defaults to the data of the search.
 
         Returns:

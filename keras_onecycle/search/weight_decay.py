@@ -69,7 +69,7 @@ class WeightDecayResult:
         }
 
     def reach(self, descent: float = 0.95) -> dict[float, float]:
-        """Returns up to which learning rate each weight decay trains.
+        """Returns the largest learning rate that trains under each weight decay.
 
         Args:
             descent: Float in (0, 1]: a learning rate trains if the smoothed loss is down from its start
@@ -100,9 +100,9 @@ class WeightDecayResult:
     def suggest(self, descent: float = 0.95, tolerance: float = 0.5) -> float:
         """Returns the largest weight decay that still lets a large learning rate train.
 
-        That is one which trains (see `reach`) up to a learning rate not far below the largest that any
-        trains up to. Take it as a bound: a range test is over before all that weight decay does is to be
-        seen, and trainings may do best with a third or a tenth of it. `grid_search` tells.
+        With it the model trains (see `reach`) up to nearly the largest learning rate of all. Take it as
+        an upper bound: a range test is too short to show the whole effect of weight decay, and trainings
+        may do best with a third or a tenth of it. `grid_search` finds out.
 
         Args:
             descent: Float in (0, 1], as in `reach`. Defaults to `0.95`.
@@ -145,7 +145,7 @@ class WeightDecayResult:
             The Axes, with a log axis for exponential tests.
         """
         suggested = None
-        # The picture is what shows the user why there is none.
+        # The plot shows the user why there is none.
         with contextlib.suppress(ValueError):
             suggested = self.suggest()
         labels = {w: f"{w:g}{' (suggested)' if w == suggested else ''}" for w in self.results}
@@ -200,9 +200,9 @@ def weight_decay_find(
 ) -> WeightDecayResult:
     """Runs the LR range test under each of several weight decays.
 
-    The rule is to take the largest weight decay that still lets a large learning rate train, which the
-    result's `suggest` does and its `plot` shows. Losses are without the penalty that L2 in the loss
-    adds: it shrinks with the weights, and a weight decay that is far too large would seem to train.
+    The largest weight decay that still lets a large learning rate train is an upper bound: the result's
+    `suggest` returns it, and `plot` shows it. Losses leave out the penalty of L2: it shrinks with the
+    weights, so a weight decay that is far too large would seem to train.
 
     Example:
 
@@ -222,21 +222,19 @@ def weight_decay_find(
     >>> result.suggest()
     0.001
 
-    `L2(weight_decay / 2)`, whose gradient is `weight_decay` times the weights, is what the papers call
-    weight decay. That of `SGD(weight_decay=...)` and `AdamW` is apart from the gradient, does not go
-    through momentum, and can be found in the same way.
+    The weight decay of the papers is `L2(weight_decay / 2)`, whose gradient is `weight_decay` times the
+    weights. That of `SGD(weight_decay=...)` and `AdamW` can be tested in the same way.
 
     Args:
         build: Function with an argument `weight_decay` that returns a compiled `keras.Model`. Before
             each call Keras's global seeds are set to `seed`, and they stay so.
-        x: What `fit` takes, as in `lr_find`, but no generator. Data that shuffles itself gives each
-            curve another order; `fit` shuffles arrays alike for all.
+        x: What `fit` takes, except a generator. Arrays are shuffled alike for all curves.
         y: Targets, as `fit` takes them. Defaults to `None`.
         weight_decays: Floats, at least 0, each once. Defaults to those of the paper.
         seed: Integer from 0 to `2**32 - 1`. Defaults to `0`.
         verbose: 0, 1, 2 or `"auto"`, as in `fit`; there is a bar for each test. Defaults to `"auto"`.
-        **arguments: What else `lr_find` takes: `min_lr`, `max_lr`, `num_steps` (the more, the finer
-            the differences that show), `validation_data`, `batch_size`.
+        **arguments: Other arguments of `lr_find`: `min_lr`, `max_lr`, `num_steps` (more show finer
+            differences), `validation_data`, `batch_size`.
 
     Returns:
         A `WeightDecayResult`.
@@ -255,7 +253,7 @@ def weight_decay_find(
     check_int("seed", seed, 0, 2**32 - 1)
     if hasattr(x, "__next__"):
         raise ValueError(
-            "`x` is gone over for each weight decay, which a generator or iterator cannot be. Pass "
+            "`x` is read once for each weight decay, and a generator or iterator only once in all. Pass "
             f"arrays, a dataset or a `keras.utils.PyDataset`. Received: x={x!r}"
         )
     names = inspect.signature(LRFinder).parameters
