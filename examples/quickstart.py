@@ -90,7 +90,8 @@ def main():
     found.plot().figure.savefig(options.out / "range_test.png", dpi=120)
     cycle.plot()[0].figure.savefig(options.out / "schedule.png", dpi=120)
 
-    _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    plt.style.use("keras_onecycle.onecycle")
+    _, ax = plt.subplots(figsize=(7, 4))
     rows = ["| training | updates | test accuracy (%) | updates for one cycle's accuracy |"]
     rows += ["| --- | --- | --- | --- |"]
     cycles = runs["lr_find, then OneCycle"]
@@ -109,7 +110,6 @@ def main():
         rows.append(f"| {name} | {of_seeds[0][0][-1]} | {end} | times {needed} |")
     ax.set(xlabel="optimizer updates, range test included", ylabel="test accuracy (%)")
     ax.set_ylim(90, 100)
-    ax.grid(alpha=0.3)
     ax.legend(loc="lower right")
     ax.figure.savefig(options.out / "accuracy.png", dpi=120)
     (options.out / "table.md").write_text("\n".join(rows) + "\n", encoding="utf-8")

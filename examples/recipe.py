@@ -178,7 +178,8 @@ def run(task: Task, seeds: int, folds: int, out: Path) -> None:
     """Goes through the recipe, and writes a table and a page of pictures."""
     x, y = task.train
     rows: list[tuple[str, str]] = []
-    figure, axes = plt.subplots(2, 4, figsize=(20, 8), layout="constrained")
+    plt.style.use("keras_onecycle.onecycle")
+    figure, axes = plt.subplots(2, 4, figsize=(20, 8))
     begin = time.perf_counter()
 
     def step(name: str, gave: str) -> None:
@@ -322,9 +323,8 @@ def run(task: Task, seeds: int, folds: int, out: Path) -> None:
         ],
     }
     for ax, (label, values) in zip(axes[1, 2:], pairs.items(), strict=True):
-        ax.plot(list(settings), values, "o-", color="tab:blue", alpha=0.5)
+        ax.plot(list(settings), values, "o-", color="C0", alpha=0.5)
         ax.set_ylabel(label)
-        ax.grid(alpha=0.3)
     figure.savefig(out / "recipe.png", dpi=80)
     plt.close(figure)
     table = "\n".join(

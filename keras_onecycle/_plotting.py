@@ -1,4 +1,4 @@
-"""Every picture. Matplotlib is imported when one is drawn, and needs no display."""
+"""Every plot. Matplotlib is imported when one is drawn, and needs no display."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -8,8 +8,11 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_STYLE = "keras_onecycle.onecycle"
+# Of the style, by what they stand for.
+_BLUE, _RED, _GREEN = "#0072B2", "#D55E00", "#009E73"
 _LABELS = {"learning_rate": "learning rate"}
-_COLORS = {"learning_rate": "tab:blue", "momentum": "tab:orange"}
+_COLORS = {"learning_rate": _BLUE, "momentum": _RED}
 
 
 def _panels(
@@ -21,7 +24,8 @@ def _panels(
     if axes is None:
         import matplotlib.pyplot as plt
 
-        _, new = plt.subplots(1, len(wanted), figsize=size, squeeze=False, layout="constrained")
+        with plt.style.context(_STYLE):
+            _, new = plt.subplots(1, len(wanted), figsize=size, squeeze=False)
         return list(new[0])
     given = list(np.ravel(np.asarray(axes, dtype=object)))
     if len(given) < len(wanted):
@@ -41,10 +45,9 @@ def plot_steps(
     """Draws each hyperparameter against the step, a panel each, into `axes` or a new figure."""
     axes = _panels(axes, list(values), (5.0 * len(values), 3.5))
     for ax, (name, series) in zip(axes, values.items(), strict=True):
-        ax.plot(first_step + np.arange(len(series)), series, color=_COLORS.get(name))
+        ax.plot(first_step + np.arange(len(series)), series, "-", color=_COLORS.get(name))
         ax.set_xlabel("step (optimizer updates)")
         ax.set_ylabel(_LABELS.get(name, name))
-        ax.grid(alpha=0.3)
     return axes
 
 
@@ -61,15 +64,14 @@ def plot_batch_sizes(
     panels = {"throughput (samples/s)": throughputs, "time of a step (s)": step_times}
     axes = _panels(axes, list(panels), (10, 3.5))
     for ax, (label, values) in zip(axes, panels.items(), strict=True):
-        ax.plot(batch_sizes, values, "o-", color="tab:blue")
-        ax.axvline(suggestion, color="tab:green", linestyle="--", label=f"suggested: {suggestion}")
+        ax.plot(batch_sizes, values, "o-", color=_BLUE)
+        ax.axvline(suggestion, color=_GREEN, linestyle="--", label=f"suggested: {suggestion}")
         if out_of_memory is not None:
-            ax.axvline(out_of_memory, color="tab:red", label=f"out of memory: {out_of_memory}")
+            ax.axvline(out_of_memory, color=_RED, label=f"out of memory: {out_of_memory}")
         ax.set_xscale("log", base=2)
         ax.set_ylim(bottom=0)
         ax.set_xlabel("batch size (samples)")
         ax.set_ylabel(label)
-        ax.grid(alpha=0.3)
         ax.legend()
     return axes
 
@@ -93,15 +95,15 @@ def plot_range_test(
     ax = ax or _panels(None)[0]
     shown = slice(skip_start, len(tested) - skip_end)
     x = tested[shown]
-    ax.plot(x, loss[shown], color="tab:blue", alpha=0.3, label="loss of each update")
-    ax.plot(x, smoothed_loss[shown], color="tab:blue", label="smoothed loss")
+    ax.plot(x, loss[shown], "-", color=_BLUE, alpha=0.3, label="loss of each update")
+    ax.plot(x, smoothed_loss[shown], "-", color=_BLUE, label="smoothed loss")
     if val_tested is not None and val_loss is not None and len(val_tested):
         inside = (val_tested >= x.min()) & (val_tested <= x.max())
         val_x, val_y = val_tested[inside], val_loss[inside]
-        ax.plot(val_x, val_y, "o-", color="tab:green", label="validation loss")
+        ax.plot(val_x, val_y, "o-", color=_GREEN, label="validation loss")
     if suggestion is not None:
         label = f"suggested ({suggestion_label}): {suggestion:.3g}"
-        ax.axvline(suggestion, color="tab:red", linestyle="--", label=label)
+        ax.axvline(suggestion, color=_RED, linestyle="--", label=label)
     if mode == "exponential":
         ax.set_xscale("log")
     # The descent is what one looks at: a divergence goes out of the picture at the top.
@@ -111,11 +113,8 @@ def plot_range_test(
         margin = 0.25 * (descent.max() - descent[-1])
         ax.set_ylim(descent[-1] - margin, descent.max() + margin)
         if len(descent) < len(curve):
-            ax.axvspan(
-                x[len(descent) - 1], x[-1], color="tab:red", alpha=0.1, label="past the descent"
-            )
+            ax.axvspan(x[len(descent) - 1], x[-1], color=_RED, alpha=0.1, label="past the descent")
     ax.set(xlabel=name, ylabel="loss")
-    ax.grid(alpha=0.3)
     ax.legend()
     return ax
 
@@ -143,7 +142,6 @@ def plot_curves(
         margin = 0.1 * (high - low)
         ax.set_ylim(low - margin, high + margin)
     ax.set(xlabel="learning rate", ylabel="smoothed loss without penalty")
-    ax.grid(alpha=0.3)
     ax.legend(title=title)
     return ax
 
@@ -164,7 +162,6 @@ def plot_settings(
     ax.set_xticks(x, labels)
     ax.set_xlabel(name)
     ax.set_ylabel(f"{value_name} (mean and standard deviation)")
-    ax.grid(alpha=0.3)
     return ax
 
 

@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from cifar10_example import training
 from lab import Lab, accuracies
 
+plt.style.use("keras_onecycle.onecycle")
+
 METHODS = ("third", "valley", "steep", "minimum", "slide")  # of `RangeTestResult.suggest`
 
 
@@ -38,9 +40,7 @@ def spread(values: np.ndarray, digits: int = 2) -> str:
 
 def panels(number: int) -> Sequence[Axes]:
     """Returns so many Axes side by side."""
-    _, axes = plt.subplots(
-        1, number, figsize=(5.2 * number, 3.9), layout="constrained", squeeze=False
-    )
+    _, axes = plt.subplots(1, number, figsize=(5.2 * number, 3.9), squeeze=False)
     return axes[0]
 
 
@@ -48,7 +48,6 @@ def finish(ax: Axes, x: str, y: str, *, legend: bool = True) -> None:
     """Labels the axes."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    ax.grid(alpha=0.3)
     if legend:
         ax.legend(fontsize="small")
 
@@ -67,7 +66,7 @@ def draw_runs(ax: Axes, runs: Sequence[Mapping[str, Any]], key: str, label: str)
     values = np.array([[row[key] for row in run["history"] if key in row] for run in runs])
     if key.endswith("accuracy"):
         values = 100 * values
-    (line,) = ax.plot(x, values.mean(axis=0), "o-", markersize=3, label=label)
+    (line,) = ax.plot(x, values.mean(axis=0), marker="o", markersize=3, label=label)
     ax.fill_between(x, values.min(axis=0), values.max(axis=0), alpha=0.15, color=line.get_color())
 
 
@@ -151,7 +150,9 @@ def super_convergence(lab: Lab) -> str:
         reached = np.array([accuracies(runs) for runs in kind])
         updates = [runs[0]["updates"] for runs in kind]
         deviation = reached.std(axis=1, ddof=1) if reached.shape[1] > 1 else None
-        axes[1].errorbar(updates, reached.mean(axis=1), deviation, fmt="o-", capsize=3, label=label)
+        axes[1].errorbar(
+            updates, reached.mean(axis=1), deviation, marker="o", capsize=3, label=label
+        )
     axes[1].set_xscale("log")
     lengths = sorted({runs[0]["updates"] for runs in (*cycles, *piecewise)})
     axes[1].set_xticks(lengths, [str(length) for length in lengths])
@@ -201,9 +202,13 @@ def range_tests(lab: Lab) -> str:
         result = lab.range_test(num_steps=length, validate=True)
         label = f"{length} updates"
         (line,) = axes[0].plot(result.lr, result.smoothed_loss, label=label)
-        axes[1].plot(result.val_lr, result.val_loss, "o-", markersize=3, label=label)
+        axes[1].plot(result.val_lr, result.val_loss, marker="o", markersize=3, label=label)
         axes[2].plot(
-            result.val_lr, 100 * result.val_metrics["accuracy"], "o-", markersize=3, label=label
+            result.val_lr,
+            100 * result.val_metrics["accuracy"],
+            marker="o",
+            markersize=3,
+            label=label,
         )
         suggested = []
         for method in METHODS:
@@ -233,10 +238,10 @@ def large_lr_regularizes(lab: Lab) -> str:
     training_loss = np.interp(result.val_lr[at_tests], result.lr, _window(result.loss))
     test_loss = result.val_loss[at_tests]
     axes[0].plot(result.lr[inside], _window(result.loss)[inside], label="training loss")
-    axes[0].plot(result.val_lr[at_tests], test_loss, "o-", markersize=3, label="test loss")
+    axes[0].plot(result.val_lr[at_tests], test_loss, marker="o", markersize=3, label="test loss")
     axes[0].set_ylim(0, min(6, 1.05 * np.nanmax(test_loss)))
     finish(axes[0], "learning rate", "loss")
-    axes[1].plot(result.val_lr[at_tests], test_loss - training_loss, "o-", markersize=3)
+    axes[1].plot(result.val_lr[at_tests], test_loss - training_loss, marker="o", markersize=3)
     finish(axes[1], "learning rate", "test loss minus training loss", legend=False)
     save(lab, "large-lr-regularizes", axes[0])
     third = max(1, len(test_loss) // 3)
@@ -342,7 +347,7 @@ def limited_data(lab: Lab) -> str:
         )
     (ax,) = panels(1)
     for label, values in accuracy.items():
-        ax.plot(lab.preset.subsets, [v.mean() for v in values], "o-", label=label)
+        ax.plot(lab.preset.subsets, [v.mean() for v in values], marker="o", label=label)
     finish(ax, "training images", "test accuracy (%)")
     save(lab, "limited-data", ax)
     return table(["training images", "one cycle", "piecewise constant"], rows)
@@ -377,7 +382,7 @@ def draw_by_epoch(axes: Sequence[Axes], runs: Sequence[Mapping[str, Any]], label
         scale = 100 if key == "val_accuracy" else 1
         epochs = [row["epoch"] + 1 for row in runs[0]["history"] if key in row]
         values = [[scale * row[key] for row in run["history"] if key in row] for run in runs]
-        ax.plot(epochs, np.mean(values, axis=0), "o-", markersize=3, label=label)
+        ax.plot(epochs, np.mean(values, axis=0), marker="o", markersize=3, label=label)
         if key == "val_loss":
             ax.set_ylim(0, 4)
         finish(ax, "epoch", name)

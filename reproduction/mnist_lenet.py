@@ -363,11 +363,12 @@ def draw(path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, (ends, courses) = plt.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
+    plt.style.use("keras_onecycle.onecycle")
+    figure, (ends, courses) = plt.subplots(1, 2, figsize=(10.5, 4))
     styles = {
-        "one cycle": ("tab:blue", "o", "-"),
-        "inv": ("tab:orange", "s", "--"),
-        "step": ("tab:red", "^", ":"),
+        "one cycle": ("C0", "o", "-"),
+        "inv": ("C1", "s", "--"),
+        "step": ("C2", "^", ":"),
     }
     for policy, (color, marker, line) in styles.items():
         of_policy = {n: row for label, (n, *row) in ROWS.items() if label.startswith(policy)}
@@ -417,7 +418,6 @@ def draw(path: Path) -> None:
     courses.set_xlabel("epoch")
     courses.set_ylabel("test accuracy (%), mean and span of the seeds")
     for ax in (ends, courses):
-        ax.grid(alpha=0.3)
         ax.legend(loc="lower right")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -94,7 +94,8 @@ def draw(out: Path, settings: Settings, steps: int) -> list[str]:
     cycle = training.one_cycle(settings, settings.epochs * steps)
     save(cycle.plot()[0].figure, "schedule.png")
     history = read_json(out / "results.json")["history"]
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    plt.style.use("keras_onecycle.onecycle")
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
     for ax, name in zip(axes, ("loss", "accuracy"), strict=True):
         marker = "o" if len(history) < 30 else None
         for key, label in ((name, "training"), (f"val_{name}", "test")):
@@ -104,7 +105,6 @@ def draw(out: Path, settings: Settings, steps: int) -> list[str]:
         ax.set_xlabel("epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_ylabel(name)
-        ax.grid(alpha=0.3)
         ax.legend()
     save(figure, "training.png")
     return names
