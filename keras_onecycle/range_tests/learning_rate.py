@@ -157,11 +157,8 @@ def lr_find(
         num_steps: Integer, at least 2: optimizer updates from the first to the last. Defaults to
             `100`.
         mode: `"exponential"`, or `"linear"` as in the papers. Defaults to `"exponential"`.
-        stop_factor: Float above 1, or `None` for a test that never stops early. The test stops when the
-            loss is NaN, or when the smoothed loss and each of the last 5 losses are more than this times
-            the lowest smoothed loss since the first tenth of the test. (If that is 0 or less: when they
-            have risen by `stop_factor - 1` times the size of the lowest or the first, whichever is
-            larger.) Defaults to `4.0`.
+        stop_factor: Float above 1, how far the loss may rise before the test stops, as in `LRFinder`, or
+            `None` for a test that never stops early. Defaults to `4.0`.
         smoothing: Float in [0, 1): the weight of the past in the moving average that the stop rule reads.
             Defaults to `0.98`.
         validation_data: Data to evaluate during the test, as in `LRFinder`. Defaults to `None`.

@@ -14,6 +14,8 @@ from keras_onecycle._result_file import from_json, to_json
 from keras_onecycle.range_tests._curve import smooth_both_ways
 from keras_onecycle.range_tests._readable import check_lr_curve, check_momentum_curve
 from keras_onecycle.range_tests.suggestion import (
+    DEFAULT,
+    DEFAULT_FOR_MOMENTUM,
     SuggestionMethod,
     minimum,
     slide,
@@ -45,7 +47,7 @@ class _Kind:
 _LR = _Kind(
     moved="lr",
     label="learning rate",
-    default="third",
+    default=DEFAULT,
     methods={f.__name__: f for f in (third, valley, minimum, steep, slide)},
     check=check_lr_curve,
     skip=True,
@@ -55,7 +57,7 @@ _LR = _Kind(
 _MOMENTUM = _Kind(
     moved="momentum",
     label="momentum",
-    default="stable",
+    default=DEFAULT_FOR_MOMENTUM,
     methods={"stable": stable},
     check=check_momentum_curve,
     skip=False,

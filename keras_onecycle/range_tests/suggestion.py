@@ -15,6 +15,9 @@ __all__ = ["SuggestionMethod", "minimum", "slide", "stable", "steep", "third", "
 
 SuggestionMethod = Callable[[np.ndarray, np.ndarray], float]
 
+# What `suggest("auto")` takes, of a range test of the learning rate and of momentum.
+DEFAULT, DEFAULT_FOR_MOMENTUM = "third", "stable"
+
 
 def third(lr: np.ndarray, loss: np.ndarray) -> float:
     """Suggests a third of the learning rate where the loss is lowest.
