@@ -37,7 +37,7 @@ from _common import rounds
 from _common.cifar10 import resnet
 from _common.mnist import mnist_lenet
 from _common.store import Store, parse
-from _common.tasks import Network, Split, cifar, convolutional, dense, mnist, scikit
+from _common.tasks import Network, Split, cifar, convolutional, dense, diamonds, mnist, scikit
 from keras_onecycle import OneCycle, lr_find
 
 # In epochs, of trainings that are planned to their end, of others, and of those that tune.
@@ -58,6 +58,8 @@ SETS: dict[str, tuple[Callable[[int], Split], Network, int, int]] = {
         16,
     ),
     "CIFAR-10 (2,000), small CNN": (lambda seed: cifar(), convolutional, 10, 32),
+    "diamonds (10,000), dense": (diamonds, dense(64, 64), 5, 128),
+    "MNIST (60,000), dense": (lambda seed: mnist(60_000), dense(64), 10, 128),
     "MNIST (2,000), LeNet": (lambda seed: mnist(), lambda x, _: mnist_lenet.lenet(5e-4), 10, 32),
     "CIFAR-10 (2,000), ResNet-8": (lambda seed: cifar(), lambda x, _: resnet(8), 10, 32),
 }

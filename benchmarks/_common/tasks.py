@@ -42,6 +42,18 @@ def cifar(images: int = 2000) -> Split:
 
 
 @cache
+def diamonds(seed: int) -> Split:
+    """Returns rows of the diamonds: nine numbers, of which colour and clarity are ranks, and the cut."""
+    from plotnine.data import diamonds
+
+    rows = diamonds.sample(20_000, random_state=0)
+    x = rows.drop(columns="cut")
+    for name in ("color", "clarity"):
+        x[name] = x[name].cat.codes
+    return halves(x.to_numpy("float32"), rows["cut"].cat.codes.to_numpy("int32"), seed)
+
+
+@cache
 def mnist(images: int = 2000) -> Split:
     """Returns so many images of MNIST to train on and as many to validate."""
     (x, y), (val_x, val_y) = mnist_lenet.data(None)
