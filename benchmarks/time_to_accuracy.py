@@ -308,12 +308,10 @@ def report(tasks: dict[str, Measured], seeds: int) -> str:
     """Returns all tables, with headings."""
     told = f"{', '.join(map(str, LENGTHS[:-1]))} and {LENGTHS[-1]}"
     parts = [
-        "# Time to accuracy",
         "The images that a training needs to reach 99% of the best accuracy of its task, as a multiple of "
         f"what `OneCycle` needs: median of {seeds} seeds (lowest to highest). Above 1, `OneCycle` is faster. "
         "For all tasks: the median of the medians, with a 95% bootstrap interval. *Never*: it does not get "
-        "there; *alone*: it does, and `OneCycle` does not. `python benchmarks/time_to_accuracy.py --save` "
-        "measures it.",
+        "there; *alone*: it does, and `OneCycle` does not.",
         f"One cycle and `CosineDecay` are planned to their end: the shortest of {told} epochs that gets "
         f"there counts. The others train for {NO_END} epochs, and the first one that gets there counts. "
         "Both are known only afterwards.",

@@ -1,6 +1,7 @@
 """Measuring in turns, medians and quartiles, and the table and the files with the results."""
 
 import argparse
+import ast
 import json
 import os
 import platform
@@ -77,6 +78,15 @@ def results_file(script: str) -> Path:
     return ROOT / "results" / "benchmarks" / f"{Path(script).stem}.json"
 
 
+def page(script: str, markdown: str) -> str:
+    """Returns the page of a benchmark: its name, what its docstring says first, and the table."""
+    name = Path(script).stem
+    doc = ast.get_docstring(ast.parse(Path(script).read_text(encoding="utf-8"))) or ""
+    title = f"{name[0].upper()}{name[1:]}".replace("_", " ").replace("pytorch", "PyTorch")
+    told = f"{doc.splitlines()[0]} This page comes from `python benchmarks/{name}.py --save`."
+    return f"<!-- Written by `python benchmarks/{name}.py --save`. -->\n\n# {title}\n\n{told}\n\n{markdown}\n"
+
+
 def write(script: str, content: Any, markdown: str, *, save: bool) -> None:
     """Prints the table; if `save`, writes it to `docs/` and the figures to `results/`.
 
@@ -91,6 +101,5 @@ def write(script: str, content: Any, markdown: str, *, save: bool) -> None:
         path = results_file(script)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        name = path.stem
-        page = f"<!-- Written by `python benchmarks/{name}.py --save`. -->\n\n{markdown}\n"
-        (ROOT / "docs" / "benchmarks" / f"{name}.md").write_text(page, encoding="utf-8")
+        pages = ROOT / "docs" / "benchmarks"
+        (pages / f"{path.stem}.md").write_text(page(script, markdown), encoding="utf-8")
