@@ -23,6 +23,11 @@ def test_the_penalty_has_a_gradient_of_the_weight_decay_times_the_weights() -> N
     np.testing.assert_allclose(penalty, 5e-4 / 2 * np.sum(weights**2), rtol=1e-5)
 
 
+def test_caffes_initializer_is_bounded_by_the_root_of_three_over_the_inputs() -> None:
+    kernel = np.array(mnist_lenet.lenet(5e-4, "lecun_uniform").layers[0].kernel)
+    assert 0.98 * np.sqrt(3 / 25) < np.abs(kernel).max() <= np.sqrt(3 / 25)
+
+
 def test_inv_is_caffes() -> None:
     steps = np.array([0, 1, 100, 10_000])
     rates = [float(mnist_lenet.Inv(0.01)(step)) for step in steps]
@@ -35,7 +40,7 @@ def test_a_training_is_planned_written_and_read(
     monkeypatch.setattr(mnist_lenet, "RESULTS", tmp_path)
     network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
     network.add(keras.layers.Dense(10, kernel_initializer="zeros"))
-    monkeypatch.setattr(mnist_lenet, "lenet", lambda weight_decay: network)
+    monkeypatch.setattr(mnist_lenet, "lenet", lambda *arguments: network)
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (64, 28, 28), "uint8"), np.arange(64) % 10
     mnist = tmp_path / "mnist.npz"
