@@ -35,6 +35,8 @@ from keras_onecycle import OneCycle
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "mnist-lenet"
 PICTURE = RESULTS.parents[1] / "docs" / "super-convergence" / "mnist-lenet.png"
 SEEDS = range(4)
+# An accuracy, in percent, below which a training has not learnt.
+DIVERGED = 50.0
 TUNING_SEED = 100
 # The grid that every policy gets.
 RATES = (0.01, 0.03, 0.1, 0.3)
@@ -333,10 +335,15 @@ def accuracies(name: str) -> np.ndarray:
 
 
 def spread(values: np.ndarray) -> str:
-    """Mean and standard deviation, or the mean of one."""
+    """Mean and standard deviation of those that did not diverge, or the mean of one; how many did."""
     if not len(values):
         return "not trained yet"
-    return f"{values.mean():.2f}" + (f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else "")
+    ends = values[values >= DIVERGED]
+    if not len(ends):
+        return "diverged"
+    told = f"{ends.mean():.2f}" + (f" ± {ends.std(ddof=1):.2f}" if len(ends) > 1 else "")
+    lost = len(values) - len(ends)
+    return told + (f" ({lost} of {len(values)} diverged)" if lost else "")
 
 
 def table() -> str:
@@ -363,7 +370,9 @@ def tuned_table() -> str:
             for rate in RATES:
                 result = read(tuned(policy, rate, epochs, TUNING_SEED))
                 reached = 100 * result["test_accuracy"][-1] if result else np.nan
-                cells.append("diverged" if reached < 50 else f"{reached:.2f}" if result else "")
+                cells.append(
+                    "diverged" if reached < DIVERGED else f"{reached:.2f}" if result else ""
+                )
             best = best_rate(policy, epochs)
             name = tuned(policy, best or RATES[0], epochs, 0).name.removesuffix("-seed=0")
             done = accuracies(name)

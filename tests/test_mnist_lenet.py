@@ -72,6 +72,11 @@ def test_a_training_is_planned_written_and_read(
     )
 
 
+def test_a_training_that_diverged_is_counted_and_not_averaged() -> None:
+    assert mnist_lenet.spread(np.array([99.0, 11.35, 99.2])) == "99.10 ± 0.14 (1 of 3 diverged)"
+    assert mnist_lenet.spread(np.array([11.35])) == "diverged"
+
+
 def test_the_best_rate_waits_for_the_whole_grid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
