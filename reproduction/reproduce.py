@@ -93,6 +93,9 @@ def lenet(text: dict[str, str]) -> list[str]:
         "### The same with equal tuning",
         _one_line(text["tuned"]),
         mnist_lenet.tuned_table(),
+        "### Cyclical and constant momentum",
+        _one_line(text["momentum"]),
+        mnist_lenet.momentum_table(),
     ]
 
 
