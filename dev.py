@@ -48,7 +48,7 @@ SCRIPTS = {
 }
 EXTRAS = {
     **dict.fromkeys(SCRIPTS, ("tensorflow", "cifar", "examples")),
-    "benchmarks": ("tensorflow", "jax", "cifar", "examples"),
+    "benchmarks": ("tensorflow", "jax", "benchmarks"),
     "ecosystem": ("tensorflow", "jax", "ecosystem"),
     # The same, so that one installation is for both.
     **dict.fromkeys(

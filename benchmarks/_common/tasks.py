@@ -44,6 +44,7 @@ def cifar(images: int = 2000) -> Split:
 @cache
 def diamonds(seed: int) -> Split:
     """Returns rows of the diamonds: nine numbers, of which colour and clarity are ranks, and the cut."""
+    # An extra of its own: `pip install '.[benchmarks]'`.
     from plotnine.data import diamonds
 
     rows = diamonds.sample(20_000, random_state=0)
