@@ -14,6 +14,7 @@ import stop_rule
 import tiny_cifar
 import train_step
 from _common import cifar10, rounds
+from _common.store import Store
 
 ROOT = Path(train_step.__file__).parent.parent
 
@@ -41,18 +42,13 @@ def tables(name: str, figures: Any) -> str:
     if name == "input_pipeline":
         return module.markdown(figures["rounds"], figures["environment"]["cores"])
     if name == "time_to_accuracy":
-        store = module.Store(None, {}, resume=False)
+        store = Store(None, {}, resume=False)
         store.content = figures
         return module.measure(store, figures["tasks"], 5)
-    if name == "suggestion_quality":
-        store = module.Store(None, {}, resume=False)
+    if name.startswith("suggestion"):
+        store, seeds = Store(None, {}, resume=False), 5 if name == "suggestion_quality" else 3
         store.content = figures
-        cells = {
-            f"{name}, {optimizer}": module.measure(store, name, task, optimizer, 5, rates)
-            for name, task in module.TASKS.items()
-            for optimizer, rates in module.GRID.items()
-        }
-        return module.report(cells, 5)
+        return module.COMPARISON.report(module.COMPARISON.cells(store, seeds), seeds)
     return module.markdown(figures)
 
 
