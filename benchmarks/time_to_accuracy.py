@@ -1,4 +1,4 @@
-"""How many images a training needs to be accurate: one cycle beside what Keras's users do without it.
+"""How many images a training needs to be accurate: one cycle and what Keras users do otherwise.
 
 usage: python benchmarks/time_to_accuracy.py [--tasks NAME ...] [--seeds N] [--save] [--resume] [--small]
 
@@ -308,20 +308,22 @@ def report(tasks: dict[str, Measured], seeds: int) -> str:
     """Returns all tables, with headings."""
     told = f"{', '.join(map(str, LENGTHS[:-1]))} and {LENGTHS[-1]}"
     parts = [
-        "The images that a training needs to reach 99% of the best accuracy of its task, as a multiple of "
-        f"what `OneCycle` needs: median of {seeds} seeds (lowest to highest). Above 1, `OneCycle` is faster. "
-        "For all tasks: the median of the medians, with a 95% bootstrap interval. *Never*: it does not get "
-        "there; *alone*: it does, and `OneCycle` does not.",
-        f"One cycle and `CosineDecay` are planned to their end: the shortest of {told} epochs that gets "
-        f"there counts. The others train for {NO_END} epochs, and the first one that gets there counts. "
-        "Both are known only afterwards.",
-        "## As they come",
-        "`OneCycle` takes the rate that `lr_find` suggests, and its time includes the range test; as fastai, "
-        "the rate of its `valley` and the shape of its `fit_one_cycle`. The others take Keras's defaults, "
-        "`CosineDecay` the rate of the example in its documentation.",
+        "Each number is how many images a method needs to reach the target, divided by what `OneCycle` "
+        f"needs: the median of {seeds} seeds (lowest to highest). The target is 99% of the best accuracy on "
+        "the task. Above 1, `OneCycle` is faster. *Never*: the method does not reach the target. *Alone*: the "
+        "method reaches it and `OneCycle` does not. The last row is the median of the tasks' medians, with a "
+        "95% bootstrap interval.",
+        "`OneCycle` and `CosineDecay` need their length in advance. They are trained for "
+        f"{told} epochs, and the shortest that reaches the target counts. The others are trained for "
+        f"{NO_END} epochs and count up to the first epoch that reaches it.",
+        "## Untuned",
+        "`OneCycle` uses the rate that `lr_find` suggests; the images of the range test count. *OneCycle as "
+        "fastai* uses the rate of `valley` and the shape of `fit_one_cycle`. The others use Keras's "
+        "defaults, and `CosineDecay` the rate in Keras's documentation.",
         ratio_table(tasks, tuned=False),
         "## Tuned",
-        f"Each takes the best rate of one grid, by a training of {TUNING_LENGTH} epochs.",
+        f"Each method uses the best rate of one grid, chosen after {TUNING_LENGTH} epochs on other images "
+        "and with another seed.",
         ratio_table(tasks, tuned=True),
         "The best rates of the grid:",
         rate_table(tasks),

@@ -67,8 +67,8 @@ class OneCycle(HyperparameterScheduler):
         final_div_factor: Float above 0. The last learning rate is the first one divided by this.
             Defaults to `1e4`.
         three_phase: Boolean. Whether the learning rate returns to where it started before it falls
-            to its last value. `False` with `anneal_strategy="cos"` and `pct_start=0.3` is the shape
-            that fastai made common. Defaults to `True`.
+            to its last value. `False` with `anneal_strategy="cos"`, `pct_start=0.3` and
+            `div_factor=25` is PyTorch's default. Defaults to `True`.
         start_epoch: Integer, at least 0: the epoch, as `fit` counts them, at which the cycle begins.
             Defaults to `None`: epoch 0 if training continues with a used optimizer
             (`fit(..., initial_epoch=...)`, `BackupAndRestore`), else the first epoch of `fit`. A warning

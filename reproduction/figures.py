@@ -178,8 +178,9 @@ def super_convergence(lab: Lab) -> str:
     header = ["training", "max. learning rate", "updates", "test accuracy (%)", "factor"]
     text = (
         f"{table(header, rows)}\n\n"
-        "The factor is how many times the updates the piecewise-constant training needs for one cycle's "
-        "mean accuracy, each of its seeds alone, between its lengths by the logarithm.\n\n"
+        "The factor is the number of updates that piecewise-constant training needs to match one cycle's "
+        "mean accuracy, divided by one cycle's updates. It is interpolated for each seed between the "
+        "measured lengths, on a logarithmic scale.\n\n"
     )
     if lab.preset.published_rates:
         return text + "The learning rates are the published ones."
@@ -283,7 +284,9 @@ def batch_size(lab: Lab) -> str:
             [size, f"{rate:g}", runs[0]["updates"], spread(accuracies(runs)), spread(losses, 3)]
         )
     save(lab, "batch-size", axes[0])
-    return table(["batch size", "suggested LR", "updates", "test accuracy (%)", "test loss"], rows)
+    return table(
+        ["batch size", "LR by `valley`", "updates", "test accuracy (%)", "test loss"], rows
+    )
 
 
 def momentum(lab: Lab) -> str:

@@ -337,7 +337,7 @@ def accuracies(name: str) -> np.ndarray:
 def spread(values: np.ndarray) -> str:
     """Mean and standard deviation of those that did not diverge, or the mean of one; how many did."""
     if not len(values):
-        return "not trained yet"
+        return "-"
     ends = values[values >= DIVERGED]
     if not len(ends):
         return "diverged"

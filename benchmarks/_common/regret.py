@@ -179,8 +179,8 @@ def over_all(cells: Sequence[Cell]) -> str:
     header = [
         "learning rate by",
         "regret, percentage points",
-        "of the worst set",
-        "of the worst training",
+        "worst set",
+        "worst training",
         "loss above the best",
         "sets better / worse than the default",
         "no suggestion",
@@ -196,7 +196,7 @@ def by_set(cells: dict[str, Cell], which: int, form: str) -> str:
         edge = " (end of the grid)" if cell.best in (0, len(cell.grid) - 1) else ""
         rows.append([name, f"{key(cell.grid[cell.best])}{edge}", mean_and_std(best, form)])
         rows[-1] += [mean_and_std(cell.regret(method)[:, which], form) for method in cell.suggested]
-    return rounds.table(["set, optimizer", "best LR", "there", *cell.suggested], rows)
+    return rounds.table(["set, optimizer", "best LR", "at the best", *cell.suggested], rows)
 
 
 def learning_rates(cells: dict[str, Cell]) -> str:
@@ -259,12 +259,13 @@ class Comparison:
     def report(self, cells: dict[str, Cell], seeds: int) -> str:
         """Returns all tables, with headings."""
         parts = [
-            f"{seeds} seeds; mean ± standard deviation over the seeds. {self.told}",
+            f"{seeds} seeds; mean ± standard deviation over the seeds. {self.told} Regret is the accuracy "
+            "at the best rate of the grid less that at the suggested rate; below 0 the latter was better.",
             "All sets, with both optimizers:",
             over_all(list(cells.values())),
             "Accuracy (%) at the best learning rate of the grid, and percentage points below it:",
             by_set(cells, 0, ".2f"),
-            "Validation loss there, and above it:",
+            "Validation loss at the best learning rate, and how far above it:",
             by_set(cells, 1, ".3f"),
             "Suggested learning rates, lowest to highest of the seeds:",
             learning_rates(cells),
