@@ -112,7 +112,8 @@ def main():
     ax.set_ylim(90, 100)
     ax.legend(loc="lower right")
     ax.figure.savefig(options.out / "accuracy.png", dpi=120)
-    (options.out / "table.md").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    head = f"# Quickstart\n\n{options.seeds} seeds, `python examples/quickstart.py`\n\n"
+    (options.out / "table.md").write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
     print("\n".join(["", *rows, "", f"The pictures are in {options.out}."]))
 
 

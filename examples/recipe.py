@@ -174,7 +174,7 @@ def train(task: Task, seed: int, setting: dict[str, Any]) -> dict[str, float]:
     return model.evaluate(*task.test, batch_size=500, verbose=0, return_dict=True)
 
 
-def run(task: Task, seeds: int, folds: int, out: Path) -> None:
+def run(dataset: str, task: Task, seeds: int, folds: int, out: Path) -> None:
     """Goes through the recipe, and writes a table and a page of pictures."""
     x, y = task.train
     rows: list[tuple[str, str]] = []
@@ -330,7 +330,8 @@ def run(task: Task, seeds: int, folds: int, out: Path) -> None:
     table = "\n".join(
         ["| step | what it gave |", "| --- | --- |", *(f"| {n} | {gave} |" for n, gave in rows)]
     )
-    (out / "recipe.md").write_text(table + "\n", encoding="utf-8")
+    head = f"# The recipe on {dataset}\n\n`python3 dev.py recipe --dataset {dataset}` went through these steps:\n\n"
+    (out / "recipe.md").write_text(f"{head}{table}\n", encoding="utf-8")
     raw = {
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
@@ -371,7 +372,7 @@ def main(command_line: list[str] | None = None) -> int:
         task = TASKS[arguments.dataset](arguments)
         if arguments.epochs is not None:
             task = replace(task, epochs=arguments.epochs)
-        run(task, arguments.seeds, arguments.folds, out)
+        run(arguments.dataset, task, arguments.seeds, arguments.folds, out)
     except (ValueError, FileNotFoundError, ImportError) as error:
         if os.environ.get("DEBUG"):
             raise
