@@ -330,7 +330,8 @@ def run(dataset: str, task: Task, seeds: int, folds: int, out: Path) -> None:
     table = "\n".join(
         ["| step | what it gave |", "| --- | --- |", *(f"| {n} | {gave} |" for n, gave in rows)]
     )
-    head = f"# The recipe on {dataset}\n\n`python3 dev.py recipe --dataset {dataset}` went through these steps:\n\n"
+    command = f"python3 dev.py recipe --dataset {dataset}"
+    head = f"# The recipe on {dataset}\n\n`{command}` went through these steps:\n\n"
     (out / "recipe.md").write_text(f"{head}{table}\n", encoding="utf-8")
     raw = {
         "backend": keras.backend.backend(),
