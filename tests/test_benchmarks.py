@@ -67,3 +67,22 @@ def test_a_published_table_is_of_the_published_figures(
 def test_the_published_table_of_the_stop_rule_is_of_the_published_figures() -> None:
     figures = json.loads((ROOT / "results" / "benchmarks" / "stop_rule.json").read_text())
     assert stop_rule.table(figures) in (ROOT / "docs" / "benchmarks" / "stop_rule.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/index.md"])
+def test_what_one_gains_is_what_the_published_table_says(name: str) -> None:
+    told = " ".join((ROOT / name).read_text().split())
+    page = (ROOT / "docs" / "benchmarks" / "time_to_accuracy.md").read_text()
+    untuned = page.partition("## Tuned")[0].splitlines()
+    cells = [cell.strip() for cell in untuned[-2].strip("|").split("|")]
+    assert cells[0] == "all tasks"
+    *_, cosine, constant, _, adam = (
+        cell.replace("*", "").rstrip(")").split(" (") for cell in cells
+    )
+    rows = [row for row in untuned if "SGD |" in row or "AdamW |" in row]
+    tasks = {7: "seven", 8: "eight", 9: "nine"}[len(rows)]
+    assert f"On {tasks} small tasks" in told
+    assert f"a constant rate of Keras's default takes {constant[0]} times as many images" in told
+    assert f"(95% interval {constant[1]})" in told
+    assert f"`Adam()` {adam[0]} times ({adam[1]})" in told
+    assert f"rates of Keras's documentation {cosine[0]} times ({cosine[1]})" in told
