@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class OneCycle(HyperparameterScheduler):
-    """Trains with the 1cycle policy: one cycle of the learning rate, momentum running against it.
+    """Trains with the 1cycle policy: the learning rate rises and falls once, momentum does the opposite.
 
     The learning rate rises linearly to `max_lr`, falls back in as many steps, and in the remaining
     steps drops far below where it started. Momentum falls and rises the other way round, and is then
@@ -56,12 +56,12 @@ class OneCycle(HyperparameterScheduler):
         pct_start: Float in [0, 1] (with three phases, in [0, 0.5]). Fraction of the cycle spent
             going up. Defaults to `0.45`.
         anneal_strategy: `"linear"`, or `"cos"` for half cosine waves. Defaults to `"linear"`.
-        cycle_momentum: Boolean. Whether momentum is cycled too: `momentum` of SGD, RMSprop and Muon,
-            `beta_1` of the Adam family. `"available"` skips the parts of a `MultiOptimizer` that
+        cycle_momentum: Boolean or `"available"`. Whether to cycle momentum too: `momentum` of SGD, RMSprop
+            and Muon, `beta_1` of the Adam family. `"available"` skips the parts of a `MultiOptimizer` that
             have none. Defaults to `True`.
-        base_momentum: Float in [0, 1). Momentum where the learning rate is highest. Defaults to
-            `0.85`.
-        max_momentum: Float in [0, 1). Momentum at both ends. Defaults to `0.95`.
+        base_momentum: Float from 0 to `max_momentum`. Momentum where the learning rate is highest. Defaults
+            to `0.85`.
+        max_momentum: Float in [0, 1). Momentum at the start and the end. Defaults to `0.95`.
         div_factor: Float above 0. The first learning rate is `max_lr / div_factor`; 10 to 20 are
             usual. Defaults to `10.0`.
         final_div_factor: Float above 0. The last learning rate is the first one divided by this.

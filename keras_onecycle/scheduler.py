@@ -282,8 +282,8 @@ class HyperparameterScheduler(Callback):
         unused = self._scheduled.unused()
         if not self._scheduled.traced:
             self._warn_once(
-                f"{len(steps)} updates did not follow the schedule of `{type(self).__name__}`: their step "
-                "was traced before `attach`. Trace it anew after `attach`, or attach the model."
+                f"The step was traced before `attach`, so {len(steps)} updates did not follow the schedule "
+                f"of `{type(self).__name__}`. Trace it again after `attach`, or attach the model."
             )
         elif unused:
             self._warn_once(

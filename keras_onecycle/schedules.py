@@ -231,8 +231,8 @@ def check_one_cycle(
 class OneCycleSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """The learning rate of the 1cycle policy as a Keras `LearningRateSchedule`.
 
-    It moves the learning rate only. For momentum too, and for what a step is under gradient
-    accumulation (Keras hands a `LearningRateSchedule` the batches, not the updates), use `OneCycle`.
+    It changes the learning rate only. Use `OneCycle` to cycle momentum too, or with gradient accumulation,
+    under which Keras counts batches, not updates, for a `LearningRateSchedule`.
 
     Example:
 

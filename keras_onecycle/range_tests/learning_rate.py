@@ -13,10 +13,10 @@ from keras_onecycle.schedules import RANGE_TEST_MODES, Schedule, range_test_lr
 
 
 class LRFinder(RangeTest):
-    """Runs the LR range test in `fit`: the learning rate rises each update until the loss diverges.
+    """Runs the LR range test in `fit`: the learning rate rises at each update until the loss diverges.
 
-    When `fit` ends, the model and its optimizer are as they were before, bit for bit. `lr_find` is
-    shorter, repeats a small dataset as often as needed, and cleans up after exceptions.
+    When `fit` ends, the curve is in `result`, and the model and its optimizer are as before, bit for bit.
+    After an exception, call `restore`. `lr_find` does that for you and repeats a small dataset as needed.
 
     Example:
 
@@ -45,10 +45,10 @@ class LRFinder(RangeTest):
             the lowest smoothed loss since the first tenth of the test. (If that is 0 or less: when they
             have risen by `stop_factor - 1` times the size of the lowest or the first, whichever is
             larger.) Defaults to `4.0`.
-        smoothing: Float in [0, 1): the weight of the past in the moving average that the stop rule reads.
-            Defaults to `0.98`.
-        validation_data: Data to evaluate during the test: what `Model.evaluate` takes as `x`, except a
-            generator, or a tuple `(x, y)` or `(x, y, sample_weight)`. Defaults to `None`.
+        smoothing: Float in [0, 1): the weight of the past in the moving average `smoothed_loss`, which the
+            stop rule reads. Defaults to `0.98`.
+        validation_data: Data to evaluate during the test: a tuple `(x, y)` or `(x, y, sample_weight)`, or
+            what `Model.evaluate` takes as `x`, except a generator. Defaults to `None`.
         validation_freq: Integer, at least 1: updates from one evaluation to the next. Defaults to
             `None`: so that there are about twenty.
         validation_steps: Integer, at least 1: batches of `validation_data` in an evaluation. Defaults
@@ -131,10 +131,10 @@ def lr_find(
 ) -> RangeTestResult:
     """Runs the LR range test on a compiled model and leaves no trace in it.
 
-    Afterwards weights, statistics of BatchNorm, seeds, optimizer, metrics and `stop_training` are as
-    before, bit for bit, even after an exception or Ctrl-C. This takes one copy of the variables of model
-    and optimizer in host memory. Keras's global seed on TensorFlow, which layers use that call
-    `keras.random` without a `SeedGenerator`, is not put back.
+    Afterwards the weights, BatchNorm statistics, seeds, optimizer, metrics and `stop_training` are as before,
+    bit for bit, even after an exception or Ctrl-C. This takes one copy of all variables in host memory.
+    Keras's global seed, which serves layers that call `keras.random` without a `SeedGenerator`, is not
+    restored.
 
     Example:
 
@@ -159,8 +159,8 @@ def lr_find(
         mode: `"exponential"`, or `"linear"` as in the papers. Defaults to `"exponential"`.
         stop_factor: Float above 1, how far the loss may rise before the test stops, as in `LRFinder`, or
             `None` for a test that never stops early. Defaults to `4.0`.
-        smoothing: Float in [0, 1): the weight of the past in the moving average that the stop rule reads.
-            Defaults to `0.98`.
+        smoothing: Float in [0, 1): the weight of the past in the moving average `smoothed_loss`, which the
+            stop rule reads. Defaults to `0.98`.
         validation_data: Data to evaluate during the test, as in `LRFinder`. Defaults to `None`.
         validation_freq: Integer, at least 1: updates from one evaluation to the next. Defaults to
             `None`: so that there are about twenty.

@@ -93,8 +93,8 @@ def momentum_find(
         end_momentum: Float in [0, 1), the last momentum: above the first, or below it for a test in
             which momentum falls. Defaults to `0.99`.
         learning_rate: Float above 0, for this test alone. Defaults to `None`: the optimizer's own.
-        smoothing: Float in [0, 1): the weight of the past in the moving average that the stop rule reads.
-            Defaults to `0.9`, less than in `lr_find`: the average must not lag where the loss turns up.
+        smoothing: Float in [0, 1): the weight of the past in the moving average `smoothed_loss`. Defaults
+            to `0.9`, less than in `lr_find`, so that the average does not lag when the loss turns up.
         verbose: 0, 1, 2 or `"auto"`, as in `fit`; the bar counts updates. Defaults to `"auto"`.
         **arguments: Other arguments of `lr_find`: `num_steps`, `stop_factor`, those of the validation,
             `callbacks`, and arguments of `fit`.

@@ -90,11 +90,11 @@ class RangeTestResult:
         smoothed_loss: Float array of shape `(points,)`: the bias-corrected moving average of `loss`.
         mode: `"exponential"` or `"linear"`, how the learning rate rose (or momentum moved). Defaults
             to `"exponential"`.
-        val_lr: Float array of shape `(evaluations,)`: the learning rates after whose update the
-            validation data was evaluated. Defaults to no points.
-        val_loss: Float array of shape `(evaluations,)`. Defaults to no points.
-        val_metrics: Dict of float arrays by the metric's name, of shape `(evaluations,)` and what shape a
-            value of the metric has (`F1Score()`: one for each class). Defaults to no metrics.
+        val_lr: Float array of shape `(evaluations,)`: the learning rate of the last update before each
+            evaluation on the validation data. Defaults to no points.
+        val_loss: Float array of shape `(evaluations,)`: the validation losses. Defaults to no points.
+        val_metrics: Dict of float arrays by the name of the metric, of shape `(evaluations, ...)`: metrics
+            such as `F1Score()` have one value for each class. Defaults to no metrics.
         momentum: Float array of shape `(points,)`: the momentum of each update of a momentum range
             test, in which `lr` stays the same. Defaults to `None`: a range test of the learning rate.
         val_momentum: Float array of shape `(evaluations,)`, for a momentum range test. Defaults to

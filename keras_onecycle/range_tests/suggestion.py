@@ -22,8 +22,8 @@ DEFAULT, DEFAULT_FOR_MOMENTUM = "third", "stable"
 def third(lr: np.ndarray, loss: np.ndarray) -> float:
     """Suggests a third of the learning rate where the loss is lowest.
 
-    As the default of `RangeTestResult.suggest` it reads the losses smoothed to both sides, which do not
-    lag behind as a moving average does.
+    `RangeTestResult.suggest` gives it losses smoothed in both directions, which do not lag behind as a
+    moving average does.
 
     Example:
 
@@ -68,7 +68,7 @@ def valley(lr: np.ndarray, loss: np.ndarray) -> float:
 
 
 def slide(lr: np.ndarray, loss: np.ndarray) -> float:
-    """Suggests where the slopes at both ends of a window first agree, sliding down from the right.
+    """Suggests where a window, sliding left from the right end, first has the same slope at both ends.
 
     Example:
 
@@ -112,7 +112,7 @@ def minimum(lr: np.ndarray, loss: np.ndarray) -> float:
 
 
 def steep(lr: np.ndarray, loss: np.ndarray) -> float:
-    """Suggests the learning rate at which the loss falls fastest, by the log of the learning rate.
+    """Suggests the learning rate at which the loss falls fastest, per unit of log learning rate.
 
     Example:
 
@@ -128,9 +128,9 @@ def steep(lr: np.ndarray, loss: np.ndarray) -> float:
 def stable(momentum: np.ndarray, loss: np.ndarray) -> float:
     """Suggests the largest momentum before the loss turns up.
 
-    Of a test in which momentum rises that is where the loss is lowest: the last one tested, if the
-    loss fell to the end. Of one in which it falls, it is where the largest rise of the loss is over:
-    the first one tested, if the loss never rose by more than a tenth of all that it changed.
+    If momentum rose in the test, this is where the loss is lowest (the last momentum, if the loss fell to the
+    end). If momentum fell, it is where the largest rise of the loss ends, or the first momentum if no rise is
+    more than a tenth of the range of the losses.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The rest of the recipe: weight decay, dropout, momentum and batch size that fit the learning rate."""
+"""Searches for the weight decay, dropout, momentum and batch size that suit a large learning rate."""
 
 from keras_onecycle.search.batch_size import BatchSizeResult, find_batch_size
 from keras_onecycle.search.grid_search import grid_search

@@ -149,7 +149,7 @@ def find_batch_size(
     `fit` also holds data and the batches that it prepares ahead.
 
     Another batch size needs another learning rate. As a first guess, multiply `max_lr` by `new / old`
-    (Goyal et al.), or with Adam by its square root (Krizhevsky); then run `lr_find` again.
+    (Goyal et al.), or with Adam by the square root of that (Malladi et al.); then run `lr_find` again.
 
     Example:
 
@@ -163,7 +163,7 @@ def find_batch_size(
     ([16, 32, 48], 'max_batch_size')
 
     Args:
-        model: A built and compiled `keras.Model`, which trains on one device.
+        model: A built and compiled `keras.Model` on one device.
         x: Array of samples, or a dict, list or tuple of arrays. A batch takes the first rows, repeated
             if there are too few.
         y: Targets, as `x`. Defaults to `None`.
@@ -172,8 +172,7 @@ def find_batch_size(
             `None`: all samples of `x`, on a CPU at most 1,024.
         tolerance: Float, at least 0: the search ends when the smallest batch that did not fit is at
             most this fraction, or one sample, above the largest that did. Defaults to `0.05`.
-        steps: Integer, at least 1: steps that are timed at each size, after one that is not. Defaults
-            to `3`.
+        steps: Integer, at least 1: steps timed at each size, after one to warm up. Defaults to `3`.
         verbose: 0, 1, 2 or `"auto"`, as in `fit`; the bar counts the sizes tried. Defaults to `"auto"`.
 
     Returns:
@@ -187,7 +186,7 @@ def find_batch_size(
     References:
 
     - [Goyal et al., 2017](https://arxiv.org/abs/1706.02677)
-    - [Krizhevsky, 2014](https://arxiv.org/abs/1404.5997)
+    - [Malladi et al., 2022](https://arxiv.org/abs/2205.10287)
     """
     _check_model(model)
     samples = _count_samples(x, y)

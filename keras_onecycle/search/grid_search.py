@@ -101,8 +101,7 @@ def grid_search(
             a tuple of arrays.
         y: Targets. Defaults to `None`.
         sample_weight: Weights of the samples. Defaults to `None`.
-        folds: Integer, at least 2: each sample is validation data in one of so many trainings. Defaults
-            to `5`.
+        folds: Integer, at least 2: number of folds. Each sample is validation data once. Defaults to `5`.
         stratify: Boolean, whether every fold has equal shares of the classes. Defaults to `None`: if
             `y` is classes, as integers or one-hot.
         validation_data: Tuple `(x, y)` or `(x, y, sample_weight)`, or a dataset: validates instead of
@@ -124,8 +123,8 @@ def grid_search(
         suggest: What `RangeTestResult.suggest` takes. Defaults to `"auto"`.
         sampler: `"grid"` for every combination, `"tpe"`, or one of Optuna's samplers. Defaults to
             `"grid"`.
-        num_trials: Integer, at least 1: settings that a sampler draws. Only, and always, with one.
-        pruner: One of Optuna's pruners, asked after each epoch, for which each epoch is evaluated.
+        num_trials: Integer, at least 1: settings to draw. Required with a sampler, else `None`, the default.
+        pruner: An Optuna pruner, asked after each epoch; the model is then evaluated after each epoch too.
             Defaults to `None`.
         storage: Path of an SQLite file, or a URL such as `"postgresql://user@host/name"`. Defaults to
             `None`: in memory, for this process alone.
@@ -170,7 +169,7 @@ def grid_search(
         num_settings = check_int("num_trials", num_trials)
     elif num_trials is not None:
         raise ValueError(
-            "`num_trials` is for a sampler; a grid has as many settings as it has. "
+            "`num_trials` is for a sampler; `sampler='grid'` trains every combination. "
             f"Received: num_trials={num_trials!r}, sampler={sampler!r}"
         )
     else:

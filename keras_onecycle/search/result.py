@@ -68,8 +68,8 @@ class SearchResult:
     | 0 | 0.1 | 0.9 | 0.07071 | 2 | best |
     | 0.5 | 0.1 | 0.75 | 0.07071 | 2 |  |
 
-    A setting ties with the one of the best mean if the mean of their difference, fold by fold, is at most
-    its standard deviation. A tie goes to the default, which is the first setting.
+    A setting ties with the one that has the best mean if their mean difference over the folds is at most the
+    standard deviation of that difference. A tie goes to the default, which is the first setting.
 
     Args:
         settings: List of `Setting`, in the order of the grid: the first is the default.
@@ -90,7 +90,7 @@ class SearchResult:
 
     @property
     def ties(self) -> list[Setting]:
-        """The settings within the spread of the best mean, the one of the best mean first."""
+        """The settings that tie with the best mean, the best first."""
         ranked = [setting for setting in self._ranked() if not setting.failure]
         if not ranked:
             raise ValueError(

@@ -72,9 +72,8 @@ class WeightDecayResult:
         """Returns the largest learning rate that trains under each weight decay.
 
         Args:
-            descent: Float in (0, 1]: a learning rate trains if the smoothed loss is down from its start
-                by at least this fraction of the most that it is under any weight decay. Defaults to
-                `0.95`.
+            descent: Float in (0, 1]: a learning rate trains if the smoothed loss has fallen by at least this
+                fraction of the largest fall with any weight decay. Defaults to `0.95`.
 
         Returns:
             Dict of the largest such learning rate by weight decay, or 0.0 where there is none.
@@ -100,13 +99,12 @@ class WeightDecayResult:
     def suggest(self, descent: float = 0.95, tolerance: float = 0.5) -> float:
         """Returns the largest weight decay that still lets a large learning rate train.
 
-        With it the model trains (see `reach`) up to nearly the largest learning rate of all. Take it as
-        an upper bound: a range test is too short to show the whole effect of weight decay, and trainings
-        may do best with a third or a tenth of it. `grid_search` finds out.
+        Take it as an upper bound: a range test is too short to show the whole effect of weight decay, and a
+        third or a tenth of it may train best. Use `grid_search` to find out.
 
         Args:
             descent: Float in (0, 1], as in `reach`. Defaults to `0.95`.
-            tolerance: Float in (0, 1]: how far below, as a fraction of the largest. Defaults to `0.5`.
+            tolerance: Float in (0, 1]: the fraction of the largest `reach` that is enough. Defaults to `0.5`.
 
         Returns:
             A float, one of the weight decays.
@@ -240,10 +238,9 @@ def weight_decay_find(
         A `WeightDecayResult`.
 
     Raises:
-        TypeError: If an argument is of the wrong type, `build` does not take `weight_decay` or returns
-            something else than a model.
-        ValueError: If an argument is out of its range, or the model is not compiled or its optimizer
-            cannot follow a schedule.
+        TypeError: If an argument is of the wrong type, or `build` does not take `weight_decay` or does not
+            return a compiled model.
+        ValueError: If an argument is out of its range, or the optimizer cannot follow a schedule.
 
     References:
 

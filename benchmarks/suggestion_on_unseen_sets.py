@@ -1,6 +1,7 @@
 """How good the suggested learning rates are on sets that no method was chosen on.
 
-usage: python benchmarks/suggestion_held_out.py [--save] [--resume] [--tasks NAME ...] [--seeds N] [--small]
+usage: python benchmarks/suggestion_on_unseen_sets.py [--save] [--resume] [--tasks NAME ...] [--seeds N]
+                                                      [--small]
 
 As `suggestion_quality`, with SGD and AdamW, on half of 20,000 rows of the diamonds of plotnine (which of
 five cuts, from nine numbers), on 5,000 images of MNIST with LeNet, each with batches of 16, 128 and 512, and
