@@ -154,15 +154,15 @@ class HyperparameterScheduler(Callback):
         batches = self._scheduled.batches() - self._batches
         if not batches:
             self._warn_once(
-                f"No batch of an epoch made an update with `model.optimizer`, which is what "
-                f"`{type(self).__name__}` schedules: the model's `train_step` uses another optimizer, "
-                "or loss scaling skipped them all. The logs of such an epoch get no values."
+                f"An epoch made no update with `model.optimizer`, which `{type(self).__name__}` "
+                "schedules: the model's `train_step` uses another optimizer, or loss scaling skipped every "
+                "batch. The logs of such an epoch have no values."
             )
         elif self.total_steps is None and batches > self.params["steps"]:
             self._warn_once(
                 f"An epoch of {self.params['steps']} batches made {batches} updates with `model.optimizer`, "
-                f"where `{type(self).__name__}` planned one a batch: its schedule ends early. Pass "
-                "`total_steps`, the updates of the whole training. Received: total_steps=None"
+                f"but `{type(self).__name__}` planned one for each batch, so its schedule ends early. Pass "
+                "`total_steps`, the number of updates in the whole training. Received: total_steps=None"
             )
         if self._next_step > before and logs is not None:
             logs.update({name: float(values[-1]) for name, values in self._history.items()})

@@ -91,8 +91,8 @@ def check_schedulable(optimizer: Any) -> keras.Optimizer:
         parts = parts_of(optimizer).values()
         if len({part.gradient_accumulation_steps or 1 for part in parts}) > 1:
             raise ValueError(
-                "The parts of a `MultiOptimizer` follow one schedule if they make as many updates. Give all "
-                "the same `gradient_accumulation_steps`. Received: "
+                "The parts of a `MultiOptimizer` must make the same number of updates. Give all of them the "
+                "same `gradient_accumulation_steps`. Received: "
                 f"{[part.gradient_accumulation_steps for part in parts]}"
             )
     for part in parts_of(optimizer).values():

@@ -35,7 +35,7 @@ class ScheduledTensor:
         self.was_used = True
         if self._tensor is None:
             raise RuntimeError(
-                "The value of a scheduled hyperparameter is known inside `optimizer.apply` alone. Read it "
+                "The value of a scheduled hyperparameter is available only inside `optimizer.apply`. Read it "
                 "from the optimizer each time instead of keeping it."
             )
         return self._tensor

@@ -80,8 +80,8 @@ class RangeTest(Callback):
         self.result: RangeTestResult | None = None
         self._snapshot: Snapshot | None = None
         self._advice = (
-            f"Give `fit` more `epochs`, or call `{self.function}`, which goes over arrays and datasets as "
-            "often as needed; a generator must itself have enough batches"
+            f"Pass more `epochs` to `fit`, or call `{self.function}`, which repeats arrays and datasets; a "
+            "generator must itself yield enough batches"
         )
 
     def schedules(self) -> Mapping[str, Schedule]:
@@ -192,7 +192,7 @@ class RangeTest(Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if not self._ended:
-            self._warn_end(f"where its data ended. {self._advice}")
+            self._warn_end(f"because the data ran out. {self._advice}")
         names = self._evaluations[0][1] if self._evaluations else {}
         validation = {n: np.array([seen[n] for _, seen in self._evaluations]) for n in names}
         points = np.array(self._curve.steps, dtype=int)
@@ -237,9 +237,9 @@ class RangeTest(Callback):
         if self._skipped >= MAX_SKIPPED_BATCHES:
             optimizer = self.model.optimizer
             reason = (
-                "the model's `train_step` made none with `model.optimizer` in"
+                "because the model's `train_step` made none with `model.optimizer` in"
                 if unwrap(optimizer) is optimizer
-                else "loss scaling skipped"
+                else "because loss scaling skipped"
             )
             self._warn_end(f"{reason} the last {self._skipped} batches")
             self._end()
@@ -336,7 +336,7 @@ def run_range_test(
         # Keras would go over the first batches of a generator again: one epoch, whatever its length.
         fit_arguments["steps_per_epoch"] = None
     x = build_from(model, x)
-    finder._advice = "A generator must itself have enough batches"
+    finder._advice = "A generator must itself yield enough batches"
     finder.set_model(model)
     finder.check()
     traces = FitTraces(model)
@@ -391,7 +391,7 @@ def _check_logs(logs: dict[str, Any] | None) -> dict[str, Any]:
 def _check_validation_data(data: Any) -> None:
     if hasattr(data, "__next__"):
         raise ValueError(
-            "`validation_data` is read several times, and a generator or iterator only once. Pass "
+            "`validation_data` is read several times, but a generator or iterator only once. Pass "
             f"arrays, a dataset or a `keras.utils.PyDataset`. Received: validation_data={data!r}"
         )
     is_data = hasattr(data, "__iter__") or hasattr(data, "__getitem__")

@@ -45,9 +45,9 @@ def _warn_of_noise(loss: np.ndarray, smoothed_loss: np.ndarray) -> None:
     noise = np.median(np.abs(np.diff(loss))) / _MEDIAN_OF_DIFFERENCES
     if fall < noise:
         warnings.warn(
-            f"The smoothed loss falls by {fall:.3g} at the most, and single losses vary by {noise:.3g} from "
-            "one update to the next: the suggested learning rate may be noise. Look at the plot; run the "
-            "test up to a higher `max_lr` or with larger batches.",
+            f"The smoothed loss falls by {fall:.3g} at most, but single losses vary by {noise:.3g} between "
+            "updates, so the suggested learning rate may be noise. Look at the plot; run the test up to a "
+            "higher `max_lr` or with larger batches.",
             stacklevel=4,
         )
 

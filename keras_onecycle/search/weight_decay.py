@@ -250,7 +250,7 @@ def weight_decay_find(
     check_int("seed", seed, 0, 2**32 - 1)
     if hasattr(x, "__next__"):
         raise ValueError(
-            "`x` is read once for each weight decay, and a generator or iterator only once in all. Pass "
+            "`x` is read once for each weight decay, but a generator or iterator only once in all. Pass "
             f"arrays, a dataset or a `keras.utils.PyDataset`. Received: x={x!r}"
         )
     names = inspect.signature(LRFinder).parameters
