@@ -3,15 +3,14 @@
 usage: python examples/quickstart.py [--epochs N] [--seeds N] [--out DIR]
 
 A range test suggests a learning rate, and one cycle of 5 epochs trains with it; nothing is tuned. Beside it,
-what people do without: optimizers as they come, for N epochs. How many updates do they need to be as good?
-The range test's own updates count.
+optimizers as they come, for N epochs. How many updates do they need to be as good? The range test's count.
 """
 
 import argparse
 from pathlib import Path
 
 import keras
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 from keras.optimizers import SGD, Adam
 from sklearn.datasets import load_digits
@@ -19,17 +18,12 @@ from sklearn.model_selection import train_test_split
 
 from keras_onecycle import OneCycle, lr_find
 
-mpl.use("Agg")  # Pictures go to files.
-import matplotlib.pyplot as plt
-
 BATCH_SIZE, CYCLE_EPOCHS = 32, 5
+ONE_CYCLE, PLATEAU = "lr_find, then OneCycle", "Adam() with ReduceLROnPlateau"
 OTHERS = {
-    "Adam() as it comes": lambda: (Adam(), []),
-    "SGD(0.01, momentum=0.9)": lambda: (SGD(0.01, momentum=0.9), []),
-    "Adam() with ReduceLROnPlateau": lambda: (
-        Adam(),
-        [keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=2)],
-    ),
+    "Adam() as it comes": Adam,
+    "SGD(0.01, momentum=0.9)": lambda: SGD(0.01, momentum=0.9),
+    PLATEAU: Adam,
 }
 
 
@@ -44,15 +38,14 @@ def digits():
 def network(seed, optimizer):
     """A small convolutional network, compiled, with weights drawn by `seed`."""
     keras.utils.set_random_seed(seed)
-    layers = [keras.Input((8, 8, 1))]
+    model = keras.Sequential([keras.Input((8, 8, 1))])
     for filters in (16, 32):
-        layers += [
-            keras.layers.Conv2D(filters, 3, padding="same", use_bias=False),
-            keras.layers.BatchNormalization(momentum=0.9),
-            keras.layers.ReLU(),
-            keras.layers.MaxPooling2D(),
-        ]
-    model = keras.Sequential([*layers, keras.layers.Flatten(), keras.layers.Dense(10)])
+        model.add(keras.layers.Conv2D(filters, 3, padding="same", use_bias=False))
+        model.add(keras.layers.BatchNormalization(momentum=0.9))
+        model.add(keras.layers.ReLU())
+        model.add(keras.layers.MaxPooling2D())
+    model.add(keras.layers.Flatten())
+    model.add(keras.layers.Dense(10))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss=loss, metrics=["accuracy"])
     return model
@@ -60,14 +53,12 @@ def network(seed, optimizer):
 
 def fit(model, epochs, callbacks, train, test):
     """Updates so far, and test accuracy in percent, after each epoch."""
-    arguments = {"batch_size": BATCH_SIZE, "validation_data": test, "verbose": 0}
-    model.fit(*train, epochs=epochs, callbacks=callbacks, **arguments)
+    model.fit(*train, BATCH_SIZE, epochs, verbose=0, callbacks=callbacks, validation_data=test)
     updates = -(-len(train[0]) // BATCH_SIZE) * np.arange(1, epochs + 1)
     return updates, 100 * np.array(model.history.history["val_accuracy"])
 
 
-def main():
-    """Trains, draws and prints."""
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--epochs", type=int, default=20, help="of the others")
     parser.add_argument("--seeds", type=int, default=5)
@@ -75,47 +66,35 @@ def main():
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     train, test = digits()
-    runs = {name: [] for name in ("lr_find, then OneCycle", *OTHERS)}
+    runs = {name: [] for name in (ONE_CYCLE, *OTHERS)}
     for seed in range(options.seeds):
         model = network(seed, SGD(momentum=0.9))
         found = lr_find(model, *train, batch_size=BATCH_SIZE, verbose=0)
         cycle = OneCycle(max_lr=found.suggest())
         updates, accuracy = fit(model, CYCLE_EPOCHS, [cycle], train, test)
-        runs["lr_find, then OneCycle"].append((len(found.loss) + updates, accuracy))
+        runs[ONE_CYCLE].append((len(found.loss) + updates, accuracy))
         print(f"seed {seed}: max_lr={cycle.max_lr:.3g}", flush=True)
-        for name, make in OTHERS.items():
-            optimizer, callbacks = make()
-            model = network(seed, optimizer)
+        for name, optimizer in OTHERS.items():
+            plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=2)
+            model, callbacks = network(seed, optimizer()), [plateau] if name == PLATEAU else []
             runs[name].append(fit(model, options.epochs, callbacks, train, test))
     found.plot().figure.savefig(options.out / "range_test.png", dpi=120)
     cycle.plot()[0].figure.savefig(options.out / "schedule.png", dpi=120)
-
     plt.style.use("keras_onecycle.onecycle")
-    _, ax = plt.subplots(figsize=(7, 4))
-    rows = ["| training | updates | test accuracy (%) | updates for one cycle's accuracy |"]
-    rows += ["| --- | --- | --- | --- |"]
-    cycles = runs["lr_find, then OneCycle"]
-    for (name, of_seeds), style in zip(runs.items(), ("o-", "s--", "^:", "d-."), strict=True):
-        updates = np.mean([updates for updates, _ in of_seeds], axis=0)
-        reached = np.array([accuracy for _, accuracy in of_seeds])
-        (line,) = ax.plot(updates, reached.mean(axis=0), style, markersize=4, label=name)
-        span = reached.min(axis=0), reached.max(axis=0)
-        ax.fill_between(updates, *span, alpha=0.15, color=line.get_color())
+    figure, ax = plt.subplots(figsize=(7, 4))
+    print("| training | updates | test accuracy (%) | updates for one cycle's accuracy |")
+    print("| --- | --- | --- | --- |")
+    for name, of_seeds in runs.items():
+        updates, mean = np.mean(of_seeds, axis=0)
+        spread = np.std(of_seeds, axis=0, ddof=len(of_seeds) > 1)[1]
+        ax.plot(updates, mean, marker="o", markersize=4, label=name)
+        ax.fill_between(updates, mean - spread, mean + spread, alpha=0.15)
         times = []  # the updates that each seed needs, as a multiple of one cycle's
-        for (updates, accuracy), (cycle_updates, of_cycle) in zip(of_seeds, cycles, strict=True):
-            first = np.append(updates[accuracy >= of_cycle[-1]], np.inf)[0]
-            times.append(first / cycle_updates[-1])
-        needed = ", ".join(f"{t:.1f}" if np.isfinite(t) else "never" for t in sorted(times))
-        end = f"{reached[:, -1].mean():.1f} ± {reached[:, -1].std(ddof=len(reached) > 1):.1f}"
-        rows.append(f"| {name} | {of_seeds[0][0][-1]} | {end} | times {needed} |")
-    ax.set(xlabel="optimizer updates, range test included", ylabel="test accuracy (%)")
-    ax.set_ylim(90, 100)
+        for (at, reached), (needed, of_cycle) in zip(of_seeds, runs[ONE_CYCLE], strict=True):
+            enough = at[reached >= of_cycle[-1]]
+            times.append(f"{enough[0] / needed[-1]:.1f}" if enough.size else "never")
+        end = f"{mean[-1]:.1f} ± {spread[-1]:.1f}"
+        print(f"| {name} | {updates[-1]:.0f} | {end} | {', '.join(sorted(times))} times |")
+    ax.set(xlabel="updates, range test included", ylabel="test accuracy (%)", ylim=(90, 100))
     ax.legend(loc="lower right")
-    ax.figure.savefig(options.out / "accuracy.png", dpi=120)
-    head = f"# Quickstart\n\n{options.seeds} seeds, `python examples/quickstart.py`\n\n"
-    (options.out / "table.md").write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
-    print("\n".join(["", *rows, "", f"The pictures are in {options.out}."]))
-
-
-if __name__ == "__main__":
-    main()
+    figure.savefig(options.out / "accuracy.png", dpi=120)

@@ -239,7 +239,9 @@ class HyperparameterScheduler(Callback):
             step = (
                 made if unwrap(optimizer) is not optimizer and 3 / 4 * step < made < step else step
             )
-        is_sure = restored_epoch(self.model) == epoch and step == made and steps is not None
+        # A backup inside an epoch has some of its updates, and Keras begins that epoch again.
+        again = made - step if steps is not None else -1
+        is_sure = restored_epoch(self.model) == epoch and again in range(max(1, step // epoch))
         if self.start_epoch is None and not is_sure:
             self._warn_once(
                 f"`{type(self).__name__}` continues at step {step} of {self._total_steps}, as in a training "
@@ -285,6 +287,8 @@ class HyperparameterScheduler(Callback):
                 f"The step was traced before `attach`, so {len(steps)} updates did not follow the schedule "
                 f"of `{type(self).__name__}`. Trace it again after `attach`, or attach the model."
             )
+        elif unmatched := self._scheduled.unmatched():
+            self._warn_once(unmatched)
         elif unused:
             self._warn_once(
                 f"`{type(self._scheduled.optimizer).__name__}` does not use "

@@ -85,4 +85,4 @@ def test_what_one_gains_is_what_the_published_table_says(name: str) -> None:
     assert f"a constant rate of Keras's default takes {constant[0]} times as many images" in told
     assert f"(95% interval {constant[1]})" in told
     assert f"`Adam()` {adam[0]} times ({adam[1]})" in told
-    assert f"rates of Keras's documentation {cosine[0]} times ({cosine[1]})" in told
+    assert f"`CosineDecay` as in Keras's documentation takes {cosine[0]} times ({cosine[1]})" in told

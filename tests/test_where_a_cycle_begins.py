@@ -106,6 +106,26 @@ def test_a_restored_backup_is_resumed_without_a_guess(
 
 
 @pytest.mark.any_backend
+def test_a_backup_inside_an_epoch_begins_that_epoch_again(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+            if int(self.model.optimizer.iterations) == 11:
+                raise KeyboardInterrupt
+
+    # 4 updates an epoch: the backup after the tenth is in the middle of the third.
+    backup = [keras.callbacks.BackupAndRestore(tmp_path, save_freq=10) for _ in range(2)]
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(), OneCycle(0.1), backup[0], Stop())
+    model, cycle = compiled(), OneCycle(0.1)
+    fit(model, cycle, backup[1])
+    assert int(model.optimizer.iterations) == 10 + 8
+    np.testing.assert_allclose(cycle.history["learning_rate"], rates(16, range(8, 16)), rtol=1e-5)
+    assert not [w for w in recwarn if "OneCycle" in str(w.message)]
+
+
+@pytest.mark.any_backend
 def test_a_backup_of_a_cycle_that_began_later_is_told(tmp_path: Path) -> None:
     # Two epochs of another training, then a cycle of four, killed after two: 8 updates at epoch 4.
     backup = keras.callbacks.BackupAndRestore(tmp_path)

@@ -155,6 +155,18 @@ class ScheduledHyperparameters:
         """Returns what is scheduled and no traced update computes with."""
         return [_name(name, key) for key, part in self._parts.items() for name in part.unused()]
 
+    def unmatched(self) -> str:
+        """Says which keys of a `MultiOptimizer` match no variable; an empty string if none."""
+        keys = [key or "default" for key, part in self._parts.items() if not part.traced]
+        if not keys or not self.traced:
+            return ""
+        paths = [] if self.model is None else [v.path for v in self.model.trainable_variables][:2]
+        return (
+            f"The `MultiOptimizer` has no trainable variable for {', '.join(map(repr, keys))}: layers that "
+            "were meant have the default optimizer's learning rate. A key must match the whole path of a "
+            f"variable{', such as ' if paths else ''}{' or '.join(map(repr, paths))}."
+        )
+
     def _attributes(
         self, part: keras.Optimizer, schedules: Mapping[str, Schedule], optional: Sequence[str]
     ) -> dict[str, list[str]]:
