@@ -1,12 +1,11 @@
 """Reproduces the figures that super-convergence is known by, one command each.
 
-usage: python reproduction/reproduce.py FIGURE [--preset cpu|accelerator] [--seeds N] [--resume]
+usage: python reproduction/reproduce.py FIGURE [--task mnist-lenet|cifar-resnet] [--seeds N] [--redraw]
 
 FIGURE is one of super-convergence, range-test, large-lr-regularizes, schedule, batch-size, momentum,
-weight-decay, limited-data, architectures; `all` makes them all and writes docs/super-convergence.md.
+weight-decay, limited-data, architectures; `all` makes all of a task and writes docs/super-convergence.md.
 What that page says of them is in texts.toml. A training that is done is not done again, whichever
-figure asks for it; one that was killed goes on with --resume. With --redraw nothing is trained, and
-pictures come from the files that are there.
+figure asks for it. With --redraw nothing is trained, and pictures come from the files that are there.
 """
 
 import argparse
@@ -17,85 +16,126 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import mnist_lenet
-from cifar10_example import ROOT, read_json
-from figures import FIGURES, SEEDS
-from lab import PRESETS, Lab, MissingRunError
+import cifar_resnet.figures
+import cifar_resnet.lab
+import mnist_lenet.figures
+import mnist_lenet.lab
+from cifar_resnet.example import ROOT, read_json
 
 TEXTS = Path(__file__).with_name("texts.toml")
+FIGURES = {
+    "mnist-lenet": mnist_lenet.figures.FIGURES,
+    "cifar-resnet": cifar_resnet.figures.FIGURES,
+}
+NAMES = tuple(mnist_lenet.figures.FIGURES)
+PRESETS = cifar_resnet.lab.PRESETS
+MISSING = (cifar_resnet.lab.MissingRunError, mnist_lenet.lab.MissingRunError)
 
 
-def make(name: str, arguments: argparse.Namespace) -> str:
-    """Makes a figure, trainings included, and returns its numbers in Markdown."""
-    lab = Lab(
+def laboratory(name: str, arguments: argparse.Namespace) -> Any:
+    """Returns the lab of a task, for a figure."""
+    if arguments.task == "mnist-lenet":
+        return mnist_lenet.lab.Lab(
+            arguments.seeds or 2,
+            arguments.command,
+            out=arguments.out,
+            train=not arguments.redraw,
+            processes=arguments.processes,
+            data=arguments.data,
+        )
+    return cifar_resnet.lab.Lab(
         arguments.preset,
-        arguments.seeds or SEEDS.get(name, 1),
+        arguments.seeds or cifar_resnet.figures.SEEDS.get(name, 1),
         arguments.command,
         out=arguments.out,
         train=not arguments.redraw,
         resume=arguments.resume,
-        data_dir=arguments.data_dir,
+        data_dir=arguments.data,
         verbose=arguments.verbose,
     )
-    return FIGURES[name](lab)
 
 
-def page(made: dict[str, str], out: Path, preset: str) -> str:
-    """Returns the page: each figure with its command, picture, numbers and texts."""
-    base = PRESETS[preset].base
-    trained_on = set()
-    for path in (out / "results" / "super-convergence" / preset).glob("*/results.json"):
-        trained_on.add(_environment(read_json(path)))
+def make(arguments: argparse.Namespace) -> dict[str, str]:
+    """Makes the figures of a task, trainings included, and returns the numbers of each in Markdown."""
+    made: dict[str, str] = {}
+    for name in NAMES if arguments.figure == "all" else [arguments.figure]:
+        print(f"== {name}", flush=True)
+        try:
+            made[name] = FIGURES[arguments.task][name](laboratory(name, arguments))
+        except MISSING as error:
+            if arguments.figure != "all":
+                raise
+            print(f"left out: {error}")
+            continue
+        print(f"\n{made[name]}\n", flush=True)
+    return made
+
+
+def page(made: dict[str, dict[str, str]], out: Path, preset: str) -> str:
+    """Returns the page: the result, what agrees, and each figure with command, picture, numbers and texts."""
     texts = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
+    lenet, resnet = texts["mnist-lenet"], texts["cifar-resnet"]
     parts = [
         "<!-- Written by `python reproduction/reproduce.py all`. Edit reproduction/texts.toml instead. -->",
         "# Super-convergence, reproduced",
-        *lenet(texts["mnist-lenet"]),
-        *resnet_56(texts["resnet-56"]),
+        _one_line(lenet["result"]),
+        "![Test accuracy of LeNet against epochs](super-convergence/mnist-lenet/super-convergence.png)",
+        _one_line(lenet["why"]),
+        "## What agrees with the papers",
+        "\n".join(
+            [
+                "| published | LeNet on MNIST, converged | ResNet-8 on 10,000 images, 10 epochs |",
+                "| --- | --- | --- |",
+                *(
+                    f"| {resnet[name]['claim']} | {lenet[name]['verdict']} | {resnet[name]['verdict']} |"
+                    for name in NAMES
+                ),
+            ]
+        ),
+        "## LeNet on MNIST",
+        _one_line(lenet["setting"]),
+        "`python reproduction/reproduce.py all` trains all of it, 40 to 60 s an epoch on a core, and goes on "
+        "where it was. With `--redraw` it draws what is there. Trained on: "
+        f"{'; '.join(mnist_lenet.lab.Lab(out=out).environments()) or 'nothing yet'}.",
+    ]
+    for number, name in enumerate(NAMES, start=1):
+        picture = f"super-convergence/mnist-lenet/{name}.png"
+        command = f"python reproduction/reproduce.py {name}"
+        numbers = made["mnist-lenet"].get(name)
+        parts += figure(f"{number}. {lenet[name]['title']}", command, picture, numbers)
+        if name in made["mnist-lenet"]:
+            parts += _texts(lenet[name]["published"], lenet[name]["here"])
+    parts += resnet_56(texts["resnet-56"])
+    parts += small_cifar(preset, out)
+    for number, name in enumerate(NAMES, start=1):
+        picture = f"super-convergence/{preset}/{name}.png"
+        command = f"python reproduction/reproduce.py {name} --task cifar-resnet --preset {preset}"
+        numbers = made["cifar-resnet"].get(name)
+        parts += figure(f"C{number}. {resnet[name]['title']}", command, picture, numbers)
+        parts += _texts(resnet[name]["published"], resnet[name]["here"].get(preset, ""))
+    return "\n\n".join(parts) + "\n"
+
+
+def figure(title: str, command: str, picture: str, numbers: str | None) -> list[str]:
+    """Returns the head of a figure: its title, command, picture and numbers."""
+    shown = ["Not run yet."] if numbers is None else [f"![{title}]({picture})", numbers]
+    return [f"### {title}", f"```\n{command}\n```", *shown]
+
+
+def small_cifar(preset: str, out: Path) -> list[str]:
+    """Returns the head of the part about CIFAR-10 at small size."""
+    base = PRESETS[preset].base
+    paths = (out / "results" / "super-convergence" / preset).glob("*/results.json")
+    trained_on = {_environment(read_json(path)) for path in paths}
+    return [
         "## CIFAR-10 at small size",
         f"Preset `{preset}`: ResNet-{base.depth}, {base.num_train or 50_000:,} training images of "
         f"CIFAR-10, one cycle of {base.epochs} epochs at batch size {base.batch_size}. Test accuracy is "
         "that after the last update, on all 10,000 test images. Nothing is stopped early and no best "
         "epoch is picked. ± is the standard deviation over seeds. Trained on: "
         f"{'; '.join(sorted(trained_on)) or 'nothing yet'}.",
-        "`python reproduction/reproduce.py all` makes everything below, and goes on where it was with "
-        "`--resume`. With `--redraw` it makes the pictures and this page again from "
-        f"`results/super-convergence/{preset}`.",
-    ]
-    for number, name in enumerate(FIGURES, start=1):
-        text = texts[name]
-        parts += [
-            f"### {number}. {text['title']}",
-            f"```\npython reproduction/reproduce.py {name} --preset {preset}\n```",
-        ]
-        if name in made:
-            parts += [f"![{text['title']}](super-convergence/{preset}/{name}.png)", made[name]]
-        else:
-            parts.append("Not run yet.")
-        parts.append(f"**Published.** {_one_line(text['published'])}")
-        if preset in text.get("here", {}):
-            parts.append(f"**Here.** {_one_line(text['here'][preset])}")
-    return "\n\n".join(parts) + "\n"
-
-
-def lenet(text: dict[str, str]) -> list[str]:
-    """Returns the part about LeNet on MNIST, from its results and texts."""
-    return [
-        _one_line(text["result"]),
-        "![Test accuracy of LeNet against epochs](super-convergence/mnist-lenet.png)",
-        mnist_lenet.table(),
-        f"**Published.** {_one_line(text['published'])}",
-        f"**Here.** {_one_line(text['here'])}",
-        "```\npython reproduction/mnist_lenet.py train  # goes on where it was; 40 s an epoch on a core\n"
-        "python reproduction/mnist_lenet.py table\npython reproduction/mnist_lenet.py draw\n```",
-        f"Trained on: {'; '.join(mnist_lenet.environments())}. Accuracy is that after the last update, on "
-        "the 10,000 test images; ± is the standard deviation over seeds.",
-        "### The same with equal tuning",
-        _one_line(text["tuned"]),
-        mnist_lenet.tuned_table(),
-        "### Cyclical and constant momentum",
-        _one_line(text["momentum"]),
-        mnist_lenet.momentum_table(),
+        "`python reproduction/reproduce.py all --task cifar-resnet` makes everything below, and goes on "
+        "where it was with `--resume`.",
     ]
 
 
@@ -112,14 +152,19 @@ def resnet_56(text: dict[str, str]) -> list[str]:
         trained_on |= {_environment(run) for run in runs}
         accuracy = ", ".join(f"{100 * run['test_accuracy']:.2f}" for run in runs)
         rows.append(f"| {epochs} | {published.get(epochs, '')} | {accuracy} | {len(runs)} |")
+    command = "super-convergence --task cifar-resnet --preset accelerator --seeds 1"
     return [
         "## ResNet-56 on CIFAR-10, on a GPU",
         "\n".join(rows),
-        f"**Published.** {_one_line(text['published'])}",
-        f"**Here.** {_one_line(text['here'])}",
-        "```\npython reproduction/reproduce.py super-convergence --preset accelerator --seeds 1\n```",
+        *_texts(text["published"], text["here"]),
+        f"```\npython reproduction/reproduce.py {command}\n```",
         f"Trained on: {'; '.join(sorted(trained_on))}.",
     ]
+
+
+def _texts(published: str, here: str) -> list[str]:
+    said = {"Published": published, "Here": here}
+    return [f"**{name}.** {_one_line(text)}" for name, text in said.items() if text]
 
 
 def _environment(results: dict[str, Any]) -> str:
@@ -138,19 +183,32 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Returns the checked command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     add = parser.add_argument
-    add("figure", choices=[*FIGURES, "all"], metavar="FIGURE", help=", ".join([*FIGURES, "all"]))
-    add("--preset", choices=tuple(PRESETS), default="cpu")
-    add("--seeds", type=int, help="trainings of each kind (default: 3 for figure 1, else 1)")
-    add("--resume", action="store_true", help="go on with a training that was killed")
+    add("figure", choices=[*NAMES, "all"], metavar="FIGURE", help=", ".join([*NAMES, "all"]))
+    add("--task", choices=tuple(FIGURES), default="mnist-lenet")
+    add(
+        "--seeds",
+        type=int,
+        help="trainings of each kind (default: 2; ResNet: 3 for figure 1, else 1)",
+    )
     add("--redraw", action="store_true", help="train nothing, draw what is there")
     add(
         "--out", type=Path, default=ROOT, help="folder for results/ and docs/ (default: this clone)"
     )
-    add("--data-dir", type=Path, help="where the data is, if not in TFDS_DATA_DIR")
-    add("--verbose", type=int, choices=(0, 1, 2), default=1, help="as in fit: 2 is a line an epoch")
+    add("--data", type=Path, help="MNIST: mnist.npz; CIFAR-10: its folder; if not in TFDS_DATA_DIR")
+    add("--processes", type=int, default=1, help="MNIST: trainings at a time")
+    add(
+        "--preset",
+        choices=tuple(PRESETS),
+        default="cpu",
+        help="ResNet: how large the trainings are",
+    )
+    add("--resume", action="store_true", help="ResNet: go on with a training that was killed")
+    add("--verbose", type=int, choices=(0, 1, 2), default=1, help="ResNet: as in fit")
     parsed = parser.parse_args(arguments)
-    if parsed.seeds is not None and parsed.seeds < 1:
-        parser.error(f"--seeds must be at least 1. Received: {parsed.seeds}")
+    for name in ("seeds", "processes"):
+        value = getattr(parsed, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} must be at least 1. Received: {value}")
     given = list(sys.argv[1:] if arguments is None else arguments)
     again = [word for word in given if word not in ("--redraw", "--resume")]
     parsed.command = f"python reproduction/reproduce.py {shlex.join(again)}"
@@ -160,25 +218,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(command_line: list[str] | None = None) -> int:
     """Makes what the command line asks for."""
     arguments = parse(command_line)
-    wanted = list(FIGURES) if arguments.figure == "all" else [arguments.figure]
-    made: dict[str, str] = {}
     try:
-        for name in wanted:
-            print(f"== {name}", flush=True)
-            try:
-                made[name] = make(name, arguments)
-            except MissingRunError as error:
-                if arguments.figure != "all":
-                    raise
-                print(f"left out: {error}")
-                continue
-            print(f"\n{made[name]}\n", flush=True)
+        made = {arguments.task: make(arguments)}
         if arguments.figure == "all":
-            other = "" if arguments.preset == "cpu" else f"-{arguments.preset}"
-            path = arguments.out / "docs" / f"super-convergence{other}.md"
+            # Of the other task, what is there.
+            (other,) = FIGURES.keys() - {arguments.task}
+            drawn = {**vars(arguments), "task": other, "redraw": True, "seeds": None}
+            made[other] = make(argparse.Namespace(**drawn))
+            kind = "" if arguments.preset == "cpu" else f"-{arguments.preset}"
+            path = arguments.out / "docs" / f"super-convergence{kind}.md"
             path.parent.mkdir(parents=True, exist_ok=True)
-            text = page(made, arguments.out, arguments.preset)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(page(made, arguments.out, arguments.preset), encoding="utf-8")
             print(f"Written: {path}")
     except (ValueError, FileNotFoundError, ImportError) as error:
         if os.environ.get("DEBUG"):
@@ -186,7 +236,9 @@ def main(command_line: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted. The same command with --resume goes on.", file=sys.stderr)
+        print(
+            "\nInterrupted. The same command goes on, of a ResNet with --resume.", file=sys.stderr
+        )
         return 130
     return 0
 

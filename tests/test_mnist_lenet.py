@@ -1,89 +1,126 @@
-"""The trainings of LeNet: the published network and policies, and what is done is not done again."""
+"""LeNet on MNIST: the published network and policies; what is done is read and not trained; the figures."""
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
-import mnist_lenet
+from keras_onecycle import RangeTestResult
+from mnist_lenet import figures, lab, trainings
+from mnist_lenet.lab import Lab, MissingRunError
+from mnist_lenet.trainings import Run, run
 
 pytestmark = pytest.mark.any_backend
 
 
+def result_of(one: Run, *accuracy: float) -> dict[str, Any]:
+    """What a training leaves that ends so."""
+    return {
+        "run": asdict(one),
+        "loss": [0.1] * len(accuracy),
+        "test_accuracy": list(accuracy),
+        "test_loss": [0.2] * len(accuracy),
+        "environment": "made up",
+    }
+
+
 def test_lenet_has_the_parameters_of_caffes() -> None:
     # 20 * 25 + 20, 50 * 20 * 25 + 50, 800 * 500 + 500, 500 * 10 + 10.
-    assert mnist_lenet.lenet(5e-4).count_params() == 520 + 25_050 + 400_500 + 5_010
+    assert trainings.lenet(5e-4).count_params() == 520 + 25_050 + 400_500 + 5_010
+    dense = trainings.lenet(5e-4, network="dense")
+    assert dense.count_params() == 784 * 500 + 500 + 5_010
 
 
 def test_the_penalty_has_a_gradient_of_the_weight_decay_times_the_weights() -> None:
-    model = mnist_lenet.lenet(5e-4)
+    model = trainings.lenet(5e-4)
     weights = np.concatenate([variable.numpy().ravel() for variable in model.trainable_variables])
     penalty = sum(float(loss) for loss in model.losses)
     np.testing.assert_allclose(penalty, 5e-4 / 2 * np.sum(weights**2), rtol=1e-5)
 
 
 def test_caffes_initializer_is_bounded_by_the_root_of_three_over_the_inputs() -> None:
-    kernel = np.array(mnist_lenet.lenet(5e-4, "lecun_uniform").layers[0].kernel)
+    kernel = np.array(trainings.lenet(5e-4, "lecun_uniform").layers[0].kernel)
     assert 0.98 * np.sqrt(3 / 25) < np.abs(kernel).max() <= np.sqrt(3 / 25)
 
 
 def test_inv_is_caffes() -> None:
     steps = np.array([0, 1, 100, 10_000])
-    rates = [float(mnist_lenet.Inv(0.01)(step)) for step in steps]
+    rates = [float(trainings.Inv(0.01)(step)) for step in steps]
     np.testing.assert_allclose(rates, 0.01 * (1 + 1e-4 * steps) ** -0.75, rtol=1e-6)
 
 
-def test_a_training_is_planned_written_and_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mnist_lenet, "RESULTS", tmp_path)
+def test_a_training_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
     network.add(keras.layers.Dense(10, kernel_initializer="zeros"))
-    monkeypatch.setattr(mnist_lenet, "lenet", lambda *arguments: network)
+    monkeypatch.setattr(trainings, "lenet", lambda *arguments: network)
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (64, 28, 28), "uint8"), np.arange(64) % 10
     mnist = tmp_path / "mnist.npz"
     np.savez(mnist, x_train=x, y_train=y, x_test=x, y_test=y)
 
-    first = next(iter(mnist_lenet.plan()))
-    run = mnist_lenet.one_cycle(0.1, 2, 1.0, seed=0, images=40, batch_size=20)
-    assert mnist_lenet.read(run) is None
-    result = mnist_lenet.train(run, mnist)
+    one = run("one_cycle", 0.1, 2, up=1.0, images=40, batch_size=20)
+    with pytest.raises(
+        MissingRunError, match=r"batch_size=20-seed=0 is not done. Run `the command`"
+    ):
+        Lab(1, "the command", out=tmp_path, train=False).of(one)
+    result = trainings.train(one, mnist)
     assert int(network.optimizer.iterations) == 2 * 2
-    mnist_lenet.write(result)
-    kept = mnist_lenet.read(run)
-    assert kept is not None
+    Lab(out=tmp_path).write(result)
+    # The same lab would train what is missing: nothing is.
+    ((kept,),) = Lab(1, out=tmp_path).of(one)
     assert kept["test_accuracy"] == result["test_accuracy"]
     assert len(kept["test_accuracy"]) == 2
 
-    # The first row of the published table: with all its seeds there, it is read and not trained.
-    assert mnist_lenet.accuracies(first.name.removesuffix("-seed=0")).size == 0
-    for seed, accuracy in enumerate((0.98, 0.99)):
-        mnist_lenet.write(
-            {
-                "run": {**vars(first), "seed": seed},
-                "test_accuracy": [0.1, accuracy],
-                "environment": "made up",
-            }
-        )
-    assert (
-        "| one cycle 0.01-0.1, 12 epochs | 99.25 ± 0.03 | 98.50 ± 0.71 | 2 |" in mnist_lenet.table()
-    )
-
 
 def test_a_training_that_diverged_is_counted_and_not_averaged() -> None:
-    assert mnist_lenet.spread(np.array([99.0, 11.35, 99.2])) == "99.10 ± 0.14 (1 of 3 diverged)"
-    assert mnist_lenet.spread(np.array([11.35])) == "diverged"
+    one = run("step", 0.3, 12)
+    results = [result_of(one, accuracy) for accuracy in (0.99, 0.1135, 0.992)]
+    assert figures.ended(results) == "99.10 ± 0.14 (2 seeds), 1 diverged"
+    assert figures.ended(results[1:2]) == "diverged"
 
 
-def test_the_best_rate_waits_for_the_whole_grid(
+def test_the_best_rate_waits_for_the_whole_grid(tmp_path: Path) -> None:
+    here = Lab(out=tmp_path, train=False)
+    ends = dict(zip(lab.RATES, (0.9, 0.95, 0.93, 0.1), strict=True))
+    for rate, end in ends.items():
+        with pytest.raises(MissingRunError, match="grid of step in 12 epochs"):
+            here.best_lr("step", 12)
+        here.write(result_of(run("step", rate, 12, lab.TUNING_SEED), end))
+    best, grid = here.best_lr("step", 12)
+    assert best == 0.03
+    assert grid[0.3] == pytest.approx(10)
+
+
+def test_figures_ask_for_a_training_once_and_tell_its_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mnist_lenet, "RESULTS", tmp_path)
-    ends = dict(zip(mnist_lenet.RATES, (0.9, 0.95, 0.93, 0.1), strict=True))
-    for rate, end in ends.items():
-        assert mnist_lenet.best_rate("step", 12) is None
-        run = mnist_lenet.tuned("step", rate, 12, mnist_lenet.TUNING_SEED)
-        mnist_lenet.write({"run": vars(run), "test_accuracy": [end], "environment": "made up"})
-    assert mnist_lenet.best_rate("step", 12) == 0.03
+    asked: list[Run] = []
+
+    def make(self: Lab, runs: Any) -> None:
+        for one in dict.fromkeys(runs):
+            if self.read(one) is None:
+                asked.append(one)
+                self.write(result_of(one, *[0.5] * (one.epochs - 1), 0.98 + one.seed / 1000))
+
+    def range_test(self: Lab, one: Run, num_steps: int, **arguments: Any) -> RangeTestResult:
+        lr = np.geomspace(1e-4, 1, 100)
+        loss = 2 - lr + 2 * lr**2
+        checks = {"val_lr": lr[::5], "val_loss": loss[::5], "val_metrics": {"accuracy": lr[::5]}}
+        return RangeTestResult(lr, loss, loss, "exponential", **checks)
+
+    monkeypatch.setattr(Lab, "make", make)
+    monkeypatch.setattr(Lab, "range_test", range_test)
+    here = Lab(2, out=tmp_path)
+    told = {name: figure(here) for name, figure in figures.FIGURES.items()}
+    assert len(asked) == len(set(asked))
+    assert {path.stem for path in here.pictures.glob("*.png")} == set(told)
+    # Mean and deviation of 98.0 and 98.1.
+    row = "| one cycle 0.01-0.1, 12 epochs | 99.25 ± 0.03 | 98.05 ± 0.07 (2 seeds) |"
+    assert row in told["super-convergence"]
+    # The grid's seed counts where no rate is chosen.
+    assert told["large-lr-regularizes"].count("(3 seeds)") == 4 * 4
+    # A third of 0.25, which has the lowest loss, to one digit; 60,000 / 128 batches, 12 times.
+    assert "| 128 | 0.08 | 5628 | 98.05 ± 0.07 (2 seeds) |" in told["batch-size"]

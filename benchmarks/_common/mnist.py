@@ -6,6 +6,6 @@ from _common.rounds import ROOT
 
 sys.path.append(str(ROOT / "reproduction"))
 
-import mnist_lenet
+from mnist_lenet import trainings as mnist_lenet
 
 __all__ = ["mnist_lenet"]

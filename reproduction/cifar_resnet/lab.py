@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar10_example import (
+from cifar_resnet.example import (
     ROOT,
     Devices,
     Settings,

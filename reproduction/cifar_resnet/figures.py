@@ -9,54 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")  # Pictures go to files.
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from cifar10_example import training
-from lab import Lab, accuracies
-
-plt.style.use("keras_onecycle.onecycle")
-
-METHODS = ("third", "valley", "steep", "minimum", "slide")  # of `RangeTestResult.suggest`
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Returns a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
-
-
-def spread(values: np.ndarray, digits: int = 2) -> str:
-    """Returns the mean, and with several values their standard deviation and number."""
-    if len(values) == 1:
-        return f"{values[0]:.{digits}f} (1 seed)"
-    deviation = np.std(values, ddof=1)
-    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f} ({len(values)} seeds)"
-
-
-def panels(number: int) -> Sequence[Axes]:
-    """Returns so many Axes side by side."""
-    _, axes = plt.subplots(1, number, figsize=(5.2 * number, 3.9), squeeze=False)
-    return axes[0]
-
-
-def finish(ax: Axes, x: str, y: str, *, legend: bool = True) -> None:
-    """Labels the axes."""
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
-    if legend:
-        ax.legend(fontsize="small")
-
-
-def save(lab: Lab, name: str, ax: Axes) -> None:
-    """Writes the picture of a figure."""
-    lab.pictures.mkdir(parents=True, exist_ok=True)
-    ax.figure.savefig(lab.pictures / f"{name}.png", dpi=110)
-    plt.close(ax.figure)
+from cifar_resnet.example import training
+from cifar_resnet.lab import Lab, accuracies
+from drawing import finish, panels, save, spread, suggestions, table
 
 
 def draw_runs(ax: Axes, runs: Sequence[Mapping[str, Any]], key: str, label: str) -> None:
@@ -158,7 +116,7 @@ def super_convergence(lab: Lab) -> str:
     axes[1].set_xticks(lengths, [str(length) for length in lengths])
     axes[1].minorticks_off()
     finish(axes[1], "optimizer updates of the whole training", "test accuracy (%) at its end")
-    save(lab, "super-convergence", axes[0])
+    save(lab.pictures, "super-convergence", axes[0])
 
     rows = [
         [
@@ -211,22 +169,18 @@ def range_tests(lab: Lab) -> str:
             markersize=3,
             label=label,
         )
-        suggested = []
-        for method in METHODS:
-            try:
-                suggested.append(f"{result.suggest(method):.3g}")
-            except ValueError:
-                suggested.append("none")
-        rows.append([label, *suggested])
-        if suggested[0] != "none":
-            axes[0].axvline(float(suggested[0]), linestyle="--", color=line.get_color(), alpha=0.7)
+        suggested = suggestions(result)
+        rows.append([label, *suggested.values()])
+        if suggested["third"] != "none":
+            at = float(suggested["third"])
+            axes[0].axvline(at, linestyle="--", color=line.get_color(), alpha=0.7)
     test_losses = np.concatenate([line.get_ydata() for line in axes[1].lines])
     axes[1].set_ylim(0, min(np.nanmax(test_losses), 8) * 1.05)
     finish(axes[0], "learning rate", "training loss, smoothed (dashed: suggested)")
     finish(axes[1], "learning rate", "test loss")
     finish(axes[2], "learning rate", "test accuracy (%)")
-    save(lab, "range-test", axes[0])
-    return table(["range test", *(f"`{method}`" for method in METHODS)], rows)
+    save(lab.pictures, "range-test", axes[0])
+    return table(["range test", *(f"`{method}`" for method in suggested)], rows)
 
 
 def large_lr_regularizes(lab: Lab) -> str:
@@ -244,7 +198,7 @@ def large_lr_regularizes(lab: Lab) -> str:
     finish(axes[0], "learning rate", "loss")
     axes[1].plot(result.val_lr[at_tests], test_loss - training_loss, marker="o", markersize=3)
     finish(axes[1], "learning rate", "test loss minus training loss", legend=False)
-    save(lab, "large-lr-regularizes", axes[0])
+    save(lab.pictures, "large-lr-regularizes", axes[0])
     third = max(1, len(test_loss) // 3)
     rows = [
         [name, f"{values[:third].mean():.3f}", f"{values[-third:].mean():.3f}"]
@@ -265,7 +219,7 @@ def schedule(lab: Lab) -> str:
     settings = replace(lab.preset.base, max_lr=rate)
     axes = panels(2)
     training.one_cycle(settings, total).plot(axes)
-    save(lab, "schedule", axes[0])
+    save(lab.pictures, "schedule", axes[0])
     return f"`OneCycle(max_lr={rate:g})` over {total} updates, with every other argument at its default."
 
 
@@ -283,7 +237,7 @@ def batch_size(lab: Lab) -> str:
         rows.append(
             [size, f"{rate:g}", runs[0]["updates"], spread(accuracies(runs)), spread(losses, 3)]
         )
-    save(lab, "batch-size", axes[0])
+    save(lab.pictures, "batch-size", axes[0])
     return table(
         ["batch size", "LR by `valley`", "updates", "test accuracy (%)", "test loss"], rows
     )
@@ -301,7 +255,7 @@ def momentum(lab: Lab) -> str:
         runs = lab.runs(max_lr=rate, **changes)
         draw_by_epoch(axes, runs, label)
         rows.append([label, spread(accuracies(runs))])
-    save(lab, "momentum", axes[0])
+    save(lab.pictures, "momentum", axes[0])
     return f"{table(['momentum', 'test accuracy (%)'], rows)}\n\nAll with `max_lr={rate:g}`."
 
 
@@ -318,7 +272,7 @@ def weight_decay(lab: Lab) -> str:
         rows.append([f"{value:g}", spread(accuracies(runs))])
     finish(axes[0], "learning rate", "training loss of the range test, smoothed")
     finish(axes[1], "optimizer updates", "test accuracy (%)")
-    save(lab, "weight-decay", axes[0])
+    save(lab.pictures, "weight-decay", axes[0])
     return f"{table(['weight decay', 'test accuracy (%)'], rows)}\n\nAll with `max_lr={rate:g}`."
 
 
@@ -352,7 +306,7 @@ def limited_data(lab: Lab) -> str:
     for label, values in accuracy.items():
         ax.plot(lab.preset.subsets, [v.mean() for v in values], marker="o", label=label)
     finish(ax, "training images", "test accuracy (%)")
-    save(lab, "limited-data", ax)
+    save(lab.pictures, "limited-data", ax)
     return table(["training images", "one cycle", "piecewise constant"], rows)
 
 
@@ -370,7 +324,7 @@ def architectures(lab: Lab) -> str:
         ax.set_title(f"ResNet-{depth}")
         finish(ax, "optimizer updates", "test accuracy (%)")
         rows.append([depth, spread(accuracies(one)), spread(accuracies(piecewise))])
-    save(lab, "architectures", axes[0])
+    save(lab.pictures, "architectures", axes[0])
     return (
         f"{table(['ResNet', 'one cycle', 'piecewise constant, as many updates'], rows)}\n\n"
         "Learning rates as chosen for figure 1. CIFAR-100 is not among the prepared data."

@@ -1,0 +1,1 @@
+"""ResNets on CIFAR-10: the trainings and the figures."""

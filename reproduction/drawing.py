@@ -1,0 +1,64 @@
+"""What the figures are drawn and written with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # Pictures go to files.
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from keras_onecycle import RangeTestResult
+
+plt.style.use("keras_onecycle.onecycle")
+
+METHODS = ("third", "valley", "steep", "minimum", "slide")  # of `RangeTestResult.suggest`
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Returns a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
+
+
+def spread(values: np.ndarray, digits: int = 2) -> str:
+    """Returns the mean, and with several values their standard deviation and number."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f} (1 seed)"
+    deviation = np.std(values, ddof=1)
+    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f} ({len(values)} seeds)"
+
+
+def panels(number: int) -> Sequence[Axes]:
+    """Returns so many Axes side by side."""
+    _, axes = plt.subplots(1, number, figsize=(5.2 * number, 3.9), squeeze=False)
+    return axes[0]
+
+
+def finish(ax: Axes, x: str, y: str, *, legend: bool = True) -> None:
+    """Labels the axes."""
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    if legend:
+        ax.legend(fontsize="small")
+
+
+def save(folder: Path, name: str, ax: Axes) -> None:
+    """Writes the picture of a figure."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ax.figure.savefig(folder / f"{name}.png", dpi=110)
+    plt.close(ax.figure)
+
+
+def suggestions(result: RangeTestResult) -> dict[str, str]:
+    """Returns the learning rate that each method reads off a range test."""
+    found = {}
+    for method in METHODS:
+        try:
+            found[method] = f"{result.suggest(method):.3g}"
+        except ValueError:
+            found[method] = "none"
+    return found

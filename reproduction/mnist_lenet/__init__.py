@@ -1,0 +1,1 @@
+"""LeNet on MNIST: the trainings and the figures."""

@@ -1,0 +1,304 @@
+"""The figures of the papers with LeNet on MNIST: what each trains and draws, and its table.
+
+A figure is a function of the lab. It asks the lab for trainings, draws their results, and returns the numbers
+for the page.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from drawing import finish, panels, save, spread, suggestions, table
+from mnist_lenet.lab import RATES, TUNING_SEED, Lab, accuracies
+from mnist_lenet.trainings import NETWORKS, Run, one_cycle, run
+
+# An accuracy, in percent, below which a training has not learnt.
+DIVERGED = 50.0
+EPOCHS = 12
+# The best of the grid for step, in 12 and in 25 epochs; the paper's for one cycle.
+STEP_LR, CYCLE_LR = 0.03, 0.1
+
+# The rows of the paper's table, with mean and standard deviation in percent.
+PUBLISHED: dict[str, tuple[Run, float | None, float]] = {
+    "one cycle 0.01-0.1, 12 epochs": (run("one_cycle", 0.1, 12), 99.25, 0.03),
+    "one cycle 0.01-0.1, 25 epochs": (run("one_cycle", 0.1, 25), 99.28, 0.06),
+    "one cycle 0.01-0.1, 50 epochs": (run("one_cycle", 0.1, 50), 99.27, 0.07),
+    "one cycle 0.02-0.2, 85 epochs": (run("one_cycle", 0.2, 85), 99.35, 0.03),
+    "inv 0.01, 85 epochs": (run("inv", 0.01, 85), 99.03, 0.04),
+    "step 0.01, 85 epochs": (run("step", 0.01, 85), 99.00, 0.04),
+    "inv 0.01, 12 epochs": (run("inv", 0.01, 12), None, 0.0),
+    "one cycle 0.01-0.1, 12 epochs, Caffe's initializer": (
+        run("one_cycle", 0.1, 12, initializer="lecun_uniform"),
+        None,
+        0.0,
+    ),
+}
+
+
+def super_convergence(lab: Lab) -> str:
+    """Figure 1."""
+    found = dict(zip(PUBLISHED, lab.of(*(one for one, *_ in PUBLISHED.values())), strict=True))
+    ends, courses = panels(2)
+    styles = {"one cycle": ("C0", "o"), "inv": ("C1", "s"), "step": ("C2", "^")}
+    for policy, (color, marker) in styles.items():
+        rows = {
+            PUBLISHED[label][0].epochs: label
+            for label in PUBLISHED
+            if label.startswith(policy) and "initializer" not in label
+        }
+        epochs = sorted(rows)
+        done = [accuracies(found[rows[number]]) for number in epochs]
+        _draw_ends(ends, epochs, done, color=color, marker=marker, label=policy)
+        for number in epochs:
+            _, mean, deviation = PUBLISHED[rows[number]]
+            if mean is not None:
+                ends.errorbar(
+                    1.06 * number, mean, deviation, color=color, marker=marker, mfc="white"
+                )
+        shown = epochs[0] if policy == "one cycle" else epochs[-1]
+        _draw_course(courses, found[rows[shown]], f"{policy}, {shown} epochs", color)
+    ends.errorbar([], [], [], color="gray", marker="o", mfc="white", label="published")
+    ends.set_xscale("log")
+    ends.set_xticks([12, 25, 50, 85], ["12", "25", "50", "85"])
+    ends.minorticks_off()
+    finish(ends, "epochs of the training", "test accuracy at its end (%)")
+    courses.set_ylim(97.5, 99.4)
+    finish(courses, "epoch", "test accuracy (%), mean and span of the seeds")
+    save(lab.pictures, "super-convergence", ends)
+    rows = [
+        [label, "" if mean is None else f"{mean:.2f} ± {deviation:.2f}", ended(found[label])]
+        for label, (_, mean, deviation) in PUBLISHED.items()
+    ]
+    return "\n\n".join(
+        [
+            table(["policy", "published, %", "here, %"], rows),
+            "With equal tuning: each policy at the best rate of one grid, which a seed that is not among "
+            "the others chooses.",
+            tuned(lab),
+        ]
+    )
+
+
+def tuned(lab: Lab) -> str:
+    """Returns the table of each policy at the best rate of one grid, at the same number of epochs."""
+    rows = []
+    for epochs in (12, 25):
+        for policy in ("one_cycle", "step", "cosine"):
+            best, grid = lab.best_lr(policy, epochs)
+            (results,) = lab.of(run(policy, best, epochs))
+            cells = ["diverged" if end < DIVERGED else f"{end:.2f}" for end in grid.values()]
+            rows.append([policy.replace("_", " "), epochs, *cells, ended(results)])
+    return table(["policy", "epochs", *(f"{rate:g}" for rate in RATES), "best, %"], rows)
+
+
+def range_tests(lab: Lab) -> str:
+    """Figure 2."""
+    axes = panels(3)
+    rows = []
+    for number, updates in enumerate((100, 472)):
+        found = []
+        for seed in lab.seeds:
+            result = lab.range_test(
+                run("one_cycle", CYCLE_LR, EPOCHS, seed),
+                updates,
+                min_lr=0.0,
+                max_lr=0.5,
+                mode="linear",
+                validation_freq=updates // 20,
+            )
+            found.append(suggestions(result))
+            style = {"color": f"C{number}", "label": f"{updates} updates" if not seed else None}
+            axes[0].plot(result.lr, result.smoothed_loss, **style)
+            axes[1].plot(result.val_lr, result.val_loss, "o-", markersize=3, **style)
+            accuracy = 100 * result.val_metrics["accuracy"]
+            axes[2].plot(result.val_lr, accuracy, "o-", markersize=3, **style)
+        rows.append([updates, *(", ".join(one[name] for one in found) for name in found[0])])
+    finish(axes[0], "learning rate", "training loss, smoothed")
+    axes[1].set_ylim(0, 2.5)
+    finish(axes[1], "learning rate", "test loss")
+    finish(axes[2], "learning rate", "test accuracy (%)")
+    save(lab.pictures, "range-test", axes[0])
+    return table(["updates", *(f"`{method}`" for method in found[0])], rows)
+
+
+def large_lr_regularizes(lab: Lab) -> str:
+    """Figure 3."""
+    runs = [run("one_cycle", rate, EPOCHS) for rate in RATES]
+    # No rate is chosen here, so the seed of the grid is one like the others.
+    lab.make(replace(one, seed=TUNING_SEED) for one in runs)
+    of_rates = []
+    for one, results in zip(runs, lab.of(*runs), strict=True):
+        grid = lab.read(replace(one, seed=TUNING_SEED))
+        learnt = [r for r in [*results, *([grid] if grid else [])] if accuracies([r])[0] > DIVERGED]
+        of_rates.append(learnt)
+    losses = {
+        "training loss": [np.array([r["loss"][-1] for r in results]) for results in of_rates],
+        "test loss": [np.array([r["test_loss"][-1] for r in results]) for results in of_rates],
+    }
+    axes = panels(2)
+    for label, values in losses.items():
+        _draw_ends(axes[0], RATES, values, marker="o", label=label)
+    _draw_ends(axes[1], RATES, [accuracies(results) for results in of_rates], marker="o")
+    for ax in axes:
+        ax.set_xscale("log")
+        ax.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+        ax.minorticks_off()
+    finish(axes[0], "highest learning rate", "loss after 12 epochs, penalty included")
+    finish(axes[1], "highest learning rate", "test accuracy (%)", legend=False)
+    save(lab.pictures, "large-lr-regularizes", axes[0])
+    rows = [
+        [
+            f"{rate:g}",
+            *(spread(values[number], 4) for values in losses.values()),
+            spread(losses["test loss"][number] - losses["training loss"][number], 4),
+            spread(accuracies(of_rates[number])),
+        ]
+        for number, rate in enumerate(RATES)
+    ]
+    header = ["highest rate", *losses, "difference", "test accuracy, %"]
+    return table(header, rows)
+
+
+def schedule(lab: Lab) -> str:
+    """Figure 4."""
+    axes = panels(2)
+    one_cycle(run("one_cycle", CYCLE_LR, EPOCHS), total_steps=EPOCHS * 118).plot(axes)
+    save(lab.pictures, "schedule", axes[0])
+    return "The cycle of the first row of the table: 12 epochs of 118 updates."
+
+
+def batch_size(lab: Lab) -> str:
+    """Figure 5."""
+    runs = {}
+    for size in (128, 512, 1024):
+        one = run("one_cycle", CYCLE_LR, EPOCHS, TUNING_SEED, batch_size=size)
+        rate = float(f"{lab.range_test(one, 100).suggest():.1g}")
+        updates = -(-60_000 // size) * EPOCHS
+        runs[f"{size}", f"{rate:g}", f"{updates}"] = replace(one, lr=rate)
+    return _compare(lab, "batch-size", ("batch size", "`suggest()`", "updates"), runs)
+
+
+def momentum(lab: Lab) -> str:
+    """Figure 6."""
+    runs = {("0.95 to 0.8",): run("one_cycle", CYCLE_LR, EPOCHS)}
+    for value in (0.8, 0.85, 0.9, 0.95):
+        runs[(f"{value:g}",)] = run("one_cycle", CYCLE_LR, EPOCHS, momentum=(value, value))
+    return _compare(lab, "momentum", ("momentum",), runs)
+
+
+def weight_decay(lab: Lab) -> str:
+    """Figure 7."""
+    runs = {
+        (f"{value:g}",): run("one_cycle", CYCLE_LR, EPOCHS, weight_decay=value)
+        for value in (3e-3, 1e-3, 5e-4, 1e-4)
+    }
+    return _compare(lab, "weight-decay", ("weight decay",), runs)
+
+
+def limited_data(lab: Lab) -> str:
+    """Figure 8."""
+    sizes = (10_000, 20_000, 30_000, 60_000)
+    rates = {"one_cycle": CYCLE_LR, "step": STEP_LR}
+    (ax,) = panels(1)
+    cells: dict[str, list[str]] = {}
+    for policy, rate in rates.items():
+        found = lab.of(*(run(policy, rate, 25, images=images) for images in sizes))
+        cells[policy] = [ended(results) for results in found]
+        label = f"{policy.replace('_', ' ')}, {rate:g}"
+        _draw_ends(ax, sizes, [accuracies(results) for results in found], marker="o", label=label)
+    finish(ax, "training images, 25 epochs", "test accuracy (%)")
+    save(lab.pictures, "limited-data", ax)
+    rows = [[images, *row] for images, *row in zip(sizes, *cells.values(), strict=True)]
+    header = ["images", f"one cycle, {CYCLE_LR:g}", f"step, {STEP_LR:g}"]
+    return table(header, rows)
+
+
+def architectures(lab: Lab) -> str:
+    """Figure 9."""
+    names = {"dense": "one dense layer of 500", "half": "LeNet, half as wide", "lenet": "LeNet"}
+    axes = panels(len(names))
+    rows = []
+    for ax, (network, name) in zip(axes, names.items(), strict=True):
+        runs = [
+            run(policy, rate, EPOCHS, network=network)
+            for policy, rate in (("one_cycle", CYCLE_LR), ("step", STEP_LR))
+        ]
+        found = lab.of(*runs)
+        for results, label in zip(found, ("one cycle", "step"), strict=True):
+            _draw_course(ax, results, label)
+        ax.set_ylim(min(accuracies(results).min() for results in found) - 1.5)
+        ax.set_title(name)
+        finish(ax, "epoch", "test accuracy (%)")
+        rows.append([name, NETWORKS[network], *map(ended, found)])
+    save(lab.pictures, "architectures", axes[0])
+    header = ["network", "filters, units", f"one cycle, {CYCLE_LR:g}", f"step, {STEP_LR:g}"]
+    return table(header, rows)
+
+
+def ended(results: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the accuracy at the end, of those that did not diverge, and how many did."""
+    values = accuracies(results)
+    learnt = values[values >= DIVERGED]
+    if not len(learnt):
+        return "diverged"
+    lost = len(values) - len(learnt)
+    return spread(learnt) + (f", {lost} diverged" if lost else "")
+
+
+def _compare(
+    lab: Lab, name: str, header: Sequence[str], runs: Mapping[tuple[str, ...], Run]
+) -> str:
+    """Draws how some trainings go, and returns the table of their ends, by what the header names."""
+    axes = panels(2)
+    rows = []
+    for cells, results in zip(runs, lab.of(*runs.values()), strict=True):
+        _draw_course(axes[0], results, cells[0])
+        _draw_course(axes[1], results, cells[0], key="test_loss")
+        losses = np.array([result["test_loss"][-1] for result in results], dtype=float)
+        rows.append([*cells, ended(results), spread(losses, 4)])
+    axes[0].set_ylim(97.5, 99.5)
+    axes[1].set_ylim(0, 0.2)
+    finish(axes[0], "epoch", "test accuracy (%)")
+    finish(axes[1], "epoch", "test loss, penalty included")
+    save(lab.pictures, name, axes[0])
+    return table([*header, "test accuracy, %", "test loss"], rows)
+
+
+def _draw_ends(ax: Axes, x: Sequence[float], values: Sequence[np.ndarray], **style: Any) -> None:
+    """Draws mean and standard deviation of the seeds."""
+    means = [v.mean() for v in values]
+    ax.errorbar(x, means, [v.std(ddof=len(v) > 1) for v in values], capsize=3, **style)
+
+
+def _draw_course(
+    ax: Axes,
+    results: Sequence[Mapping[str, Any]],
+    label: str,
+    color: str | None = None,
+    key: str = "test_accuracy",
+) -> None:
+    """Draws the mean of the seeds after each epoch, and their span, of those that did not diverge."""
+    learnt = [result for result in results if accuracies([result])[0] >= DIVERGED]
+    course = np.array([result[key] for result in learnt], dtype=float)
+    if key == "test_accuracy":
+        course = 100 * course
+    epoch = 1 + np.arange(course.shape[1])
+    (line,) = ax.plot(epoch, course.mean(axis=0), color=color, label=label)
+    low, high = course.min(axis=0), course.max(axis=0)
+    ax.fill_between(epoch, low, high, color=line.get_color(), alpha=0.15)
+
+
+FIGURES: dict[str, Callable[[Lab], str]] = {
+    "super-convergence": super_convergence,
+    "range-test": range_tests,
+    "large-lr-regularizes": large_lr_regularizes,
+    "schedule": schedule,
+    "batch-size": batch_size,
+    "momentum": momentum,
+    "weight-decay": weight_decay,
+    "limited-data": limited_data,
+    "architectures": architectures,
+}
