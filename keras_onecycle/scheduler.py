@@ -173,12 +173,9 @@ class HyperparameterScheduler(Callback):
     def _attach(
         self, target: keras.Model | keras.Optimizer, total_steps: int, *, in_fit: bool
     ) -> None:
+        schedules, owner = self.schedules(total_steps), type(self).__name__
         scheduled = ScheduledHyperparameters(
-            target,
-            self.schedules(total_steps),
-            owner=type(self).__name__,
-            rates=self._rates,
-            optional=self._optional,
+            target, schedules, owner, rates=self._rates, optional=self._optional
         )
         scheduled.attach(at_next_fit=self.detach if in_fit else None)
         self._scheduled = scheduled

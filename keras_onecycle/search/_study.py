@@ -222,12 +222,9 @@ class SharedStudy:
         taken = self._in_state(trials, *_DONE, *_ALIVE)
         if self._settings is None:
             # What a worker that died had drawn; after that, what the sampler draws.
-            settings = {
-                setting: trial.params for setting, trial in self._in_state(trials, "FAIL").items()
-            }
-            settings |= {
-                number: {} for number in range(self._num_settings) if number not in settings
-            }
+            failed = self._in_state(trials, "FAIL")
+            drawn = {number: trial.params for number, trial in failed.items()}
+            settings = {number: {} for number in range(self._num_settings)} | drawn
         else:
             settings = self._settings
         missing = {number: params for number, params in settings.items() if number not in taken}

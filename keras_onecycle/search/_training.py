@@ -83,12 +83,8 @@ def check_parameters(build: Any, names: Sequence[str]) -> None:
                 f"training itself takes: {sorted(_TRAINING)}. Received: build={build!r}"
             )
     for name, parameter in inspect.signature(build).parameters.items():
-        needed = parameter.default is parameter.empty and parameter.kind in (
-            parameter.POSITIONAL_ONLY,
-            parameter.POSITIONAL_OR_KEYWORD,
-            parameter.KEYWORD_ONLY,
-        )
-        if needed and name not in names:
+        several = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.default is parameter.empty and not several and name not in names:
             raise ValueError(
                 f"`build` needs {name!r}, which the grid does not give and which has no default. "
                 f"Received: build={build!r}, a grid over {list(names)}"
@@ -208,10 +204,8 @@ class CrossValidation:
         """Evaluates an untrained model on two samples, so that a wrong name is told before training."""
         _, validation = self.folds.fold(0)
         if len(validation) > 1:
-            few = keras.tree.map_structure(
-                lambda leaf: None if leaf is None else leaf[:2], validation
-            )
-            self.evaluate(model, few)
+            first = keras.tree.map_structure(lambda a: None if a is None else a[:2], validation)
+            self.evaluate(model, first)
 
     def range_test_of(self, params: Mapping[str, Any]) -> RangeTestResult:
         """Runs the range test of a setting, on the training data of the first fold."""
