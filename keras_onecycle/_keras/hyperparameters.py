@@ -160,11 +160,11 @@ class ScheduledHyperparameters:
         keys = [key or "default" for key, part in self._parts.items() if not part.traced]
         if not keys or not self.traced:
             return ""
-        paths = [] if self.model is None else [v.path for v in self.model.trainable_variables][:2]
+        paths = [] if self.model is None else [v.path for v in self.model.trainable_variables]
         return (
-            f"The `MultiOptimizer` has no trainable variable for {', '.join(map(repr, keys))}: layers that "
-            "were meant have the default optimizer's learning rate. A key must match the whole path of a "
-            f"variable{', such as ' if paths else ''}{' or '.join(map(repr, paths))}."
+            f"No trainable variable matches {', '.join(map(repr, keys))} of the `MultiOptimizer`, so the "
+            "layers that you meant train at another part's learning rate. A key must match a whole path"
+            f"{', such as ' if paths else ''}{' or '.join(map(repr, (paths[:1] + paths[-1:])))}."
         )
 
     def _attributes(
