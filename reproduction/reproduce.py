@@ -102,7 +102,9 @@ def page(made: dict[str, dict[str, str]], out: Path, preset: str) -> str:
         picture = f"super-convergence/mnist-lenet/{name}.png"
         command = f"python reproduction/reproduce.py {name}"
         numbers = made["mnist-lenet"].get(name)
-        parts += figure(f"{number}. {lenet[name]['title']}", command, picture, numbers)
+        # The first picture stands at the top.
+        shown = None if number == 1 else picture
+        parts += figure(f"{number}. {lenet[name]['title']}", command, shown, numbers)
         if name in made["mnist-lenet"]:
             parts += _texts(lenet[name]["published"], lenet[name]["here"])
     parts += resnet_56(texts["resnet-56"])
@@ -116,10 +118,10 @@ def page(made: dict[str, dict[str, str]], out: Path, preset: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def figure(title: str, command: str, picture: str, numbers: str | None) -> list[str]:
+def figure(title: str, command: str, picture: str | None, numbers: str | None) -> list[str]:
     """Returns the head of a figure: its title, command, picture and numbers."""
-    shown = ["Not run yet."] if numbers is None else [f"![{title}]({picture})", numbers]
-    return [f"### {title}", f"```\n{command}\n```", *shown]
+    shown = [f"![{title}]({picture})"] if picture and numbers is not None else []
+    return [f"### {title}", f"```\n{command}\n```", *shown, numbers or "Not run yet."]
 
 
 def small_cifar(preset: str, out: Path) -> list[str]:

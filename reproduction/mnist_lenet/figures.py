@@ -35,6 +35,12 @@ PUBLISHED: dict[str, tuple[Run, float | None, float]] = {
         None,
         0.0,
     ),
+    "one cycle 0.01-0.1, 12 epochs, momentum 0.9": (
+        run("one_cycle", 0.1, 12, momentum=(0.9, 0.9)),
+        None,
+        0.0,
+    ),
+    "cosine 0.1 with a warm-up, 12 epochs": (run("warmup_cosine", 0.1, 12), None, 0.0),
 }
 
 
@@ -47,7 +53,7 @@ def super_convergence(lab: Lab) -> str:
         rows = {
             PUBLISHED[label][0].epochs: label
             for label in PUBLISHED
-            if label.startswith(policy) and "initializer" not in label
+            if label.startswith(policy) and label.endswith("epochs")
         }
         epochs = sorted(rows)
         done = [accuracies(found[rows[number]]) for number in epochs]

@@ -30,7 +30,8 @@ class Run:
 
     Args:
         policy: `"one_cycle"`; `"inv"`, `lr * (1 + 1e-4 * update) ** -0.75`; `"step"`, divided by 10 after
-            half and after three quarters; `"cosine"`, to 0 without a warm-up.
+            half and after three quarters; `"cosine"`, to 0 without a warm-up; `"warmup_cosine"`, from a tenth
+            up in a tenth of the updates, then to 0.
         lr: The highest learning rate. One cycle begins at a tenth of it.
         epochs: Epochs of the training.
         up: Epochs of one cycle in which the rate rises, the paper's step size.
@@ -147,6 +148,11 @@ def train(run: Run, path: Path | None = None) -> dict[str, Any]:
         rate = schedules.PiecewiseConstantDecay(ends, [run.lr, run.lr / 10, run.lr / 100])
     elif run.policy == "cosine":
         rate = schedules.CosineDecay(run.lr, updates)
+    elif run.policy == "warmup_cosine":
+        up = updates // 10
+        rate = schedules.CosineDecay(
+            run.lr / 10, updates - up, warmup_target=run.lr, warmup_steps=up
+        )
     else:
         callbacks.append(one_cycle(run))
     model = compiled(run, rate)
