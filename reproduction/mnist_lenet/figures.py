@@ -123,7 +123,8 @@ def range_tests(lab: Lab) -> str:
             axes[2].plot(result.val_lr, accuracy, "o-", markersize=3, **style)
         rows.append([updates, *(", ".join(one[name] for one in found) for name in found[0])])
     finish(axes[0], "learning rate", "training loss, smoothed")
-    axes[1].set_ylim(0, 2.5)
+    for ax in axes[:2]:
+        ax.set_ylim(0, 2.5)
     finish(axes[1], "learning rate", "test loss")
     finish(axes[2], "learning rate", "test accuracy (%)")
     save(lab.pictures, "range-test", axes[0])
@@ -180,11 +181,10 @@ def batch_size(lab: Lab) -> str:
     """Figure 5."""
     runs = {}
     for size in (128, 512, 1024):
-        one = run("one_cycle", CYCLE_LR, EPOCHS, TUNING_SEED, batch_size=size)
-        rate = float(f"{lab.range_test(one, 100).suggest():.1g}")
-        updates = -(-60_000 // size) * EPOCHS
-        runs[f"{size}", f"{rate:g}", f"{updates}"] = replace(one, lr=rate)
-    return _compare(lab, "batch-size", ("batch size", "`suggest()`", "updates"), runs)
+        rate, updates = CYCLE_LR * size / 512, -(-60_000 // size) * EPOCHS
+        one = run("one_cycle", rate, EPOCHS, batch_size=size)
+        runs[f"{size}", f"{rate:g}", f"{updates}"] = one
+    return _compare(lab, "batch-size", ("batch size", "highest rate", "updates"), runs)
 
 
 def momentum(lab: Lab) -> str:

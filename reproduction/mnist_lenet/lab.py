@@ -88,7 +88,8 @@ class Lab:
             if "validation_freq" in arguments:
                 arguments["validation_data"] = test
             result = lr_find(
-                compiled(one),
+                # With the momentum that the cycle has at its highest rate.
+                compiled(one, one.lr, one.momentum[1]),
                 x,
                 y,
                 batch_size=one.batch_size,

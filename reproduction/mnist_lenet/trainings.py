@@ -121,12 +121,12 @@ def lenet(
     return model
 
 
-def compiled(run: Run, rate: Any = None) -> keras.Model:
+def compiled(run: Run, rate: Any, momentum: float) -> keras.Model:
     """The network of a training, with SGD."""
     keras.utils.set_random_seed(run.seed)
     model = lenet(run.weight_decay, run.initializer, run.network)
     model.compile(
-        keras.optimizers.SGD(run.lr if rate is None else rate, momentum=run.momentum[0]),
+        keras.optimizers.SGD(rate, momentum=momentum),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -155,7 +155,7 @@ def train(run: Run, path: Path | None = None) -> dict[str, Any]:
         )
     else:
         callbacks.append(one_cycle(run))
-    model = compiled(run, rate)
+    model = compiled(run, rate, run.momentum[0])
     start = time.perf_counter()
     history = model.fit(
         x,
