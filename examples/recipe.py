@@ -21,6 +21,7 @@ the same command goes on after an interruption.
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -174,7 +175,7 @@ def train(task: Task, seed: int, setting: dict[str, Any]) -> dict[str, float]:
     return model.evaluate(*task.test, batch_size=500, verbose=0, return_dict=True)
 
 
-def run(dataset: str, task: Task, seeds: int, folds: int, out: Path) -> None:
+def run(command: str, task: Task, seeds: int, folds: int, out: Path) -> None:
     """Goes through the recipe, and writes a table and a page of pictures."""
     x, y = task.train
     rows: list[tuple[str, str]] = []
@@ -330,8 +331,7 @@ def run(dataset: str, task: Task, seeds: int, folds: int, out: Path) -> None:
     table = "\n".join(
         ["| step | what it gave |", "| --- | --- |", *(f"| {n} | {gave} |" for n, gave in rows)]
     )
-    command = f"python3 dev.py recipe --dataset {dataset}"
-    head = f"# The recipe on {dataset}\n\n`{command}` went through these steps:\n\n"
+    head = f"# The recipe\n\n`{command}` went through these steps:\n\n"
     (out / "recipe.md").write_text(f"{head}{table}\n", encoding="utf-8")
     raw = {
         "backend": keras.backend.backend(),
@@ -373,7 +373,9 @@ def main(command_line: list[str] | None = None) -> int:
         task = TASKS[arguments.dataset](arguments)
         if arguments.epochs is not None:
             task = replace(task, epochs=arguments.epochs)
-        run(arguments.dataset, task, arguments.seeds, arguments.folds, out)
+        given = sys.argv[1:] if command_line is None else command_line
+        command = shlex.join(["python3", "dev.py", "recipe", *given])
+        run(command, task, arguments.seeds, arguments.folds, out)
     except (ValueError, FileNotFoundError, ImportError) as error:
         if os.environ.get("DEBUG"):
             raise

@@ -62,7 +62,7 @@ def test_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         return first_setting_alone(*arguments, **named)
 
     monkeypatch.setattr(recipe, "grid_search", searched)
-    recipe.run("digits", task(), seeds=2, folds=2, out=tmp_path)
+    recipe.run("the command", task(), seeds=2, folds=2, out=tmp_path)
     table = (tmp_path / "recipe.md").read_text()
     for step in (
         "batch size",

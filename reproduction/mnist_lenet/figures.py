@@ -206,7 +206,7 @@ def weight_decay(lab: Lab) -> str:
 
 def limited_data(lab: Lab) -> str:
     """Figure 8."""
-    sizes = (10_000, 20_000, 30_000, 60_000)
+    sizes = (10_000, 20_000, 60_000)
     rates = {"one_cycle": CYCLE_LR, "step": STEP_LR}
     (ax,) = panels(1)
     cells: dict[str, list[str]] = {}
