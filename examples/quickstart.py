@@ -60,7 +60,7 @@ def fit(model, epochs, callbacks, train, test):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--epochs", type=int, default=20, help="of the others; one cycle has 5")
+    parser.add_argument("--epochs", type=int, default=14, help="of the others; one cycle has 5")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("quickstart-results"))
     options = parser.parse_args()
@@ -90,9 +90,9 @@ if __name__ == "__main__":
         ax.plot(updates, mean, marker="o", markersize=4, label=name)
         ax.fill_between(updates, mean - spread, mean + spread, alpha=0.15)
         times = []  # the updates that each seed needs, as a multiple of one cycle's
-        for (at, reached), (needed, of_cycle) in zip(of_seeds, runs[ONE_CYCLE], strict=True):
+        for (at, reached), (cycle, of_cycle) in zip(of_seeds, runs[ONE_CYCLE], strict=True):
             enough = at[reached >= of_cycle[-1]]
-            times.append(f"{enough[0] / needed[-1]:.1f}" if enough.size else "never")
+            times.append(f"{enough[0] / cycle[-1]:.1f}" if enough.size else "never")
         end = f"{mean[-1]:.1f} ± {spread[-1]:.1f}"
         print(f"| {name} | {updates[-1]:.0f} | {end} | {', '.join(sorted(times))} |")
     ax.set(xlabel="updates, range test included", ylabel="test accuracy (%)", ylim=(90, 100))

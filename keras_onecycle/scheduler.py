@@ -233,12 +233,11 @@ class HyperparameterScheduler(Callback):
             # Not by the updates that were made: those before may have been of other batches.
             step = (epoch - start_epoch) * steps // batches_per_update(optimizer)
             # But loss scaling skips a few, which are no steps.
-            step = (
-                made if unwrap(optimizer) is not optimizer and 3 / 4 * step < made < step else step
-            )
-        # A backup inside an epoch has some of its updates, and Keras begins that epoch again.
-        again = made - step if steps is not None else -1
-        is_sure = restored_epoch(self.model) == epoch and again in range(max(1, step // epoch))
+            if unwrap(optimizer) is not optimizer and 3 / 4 * step < made < step:
+                step = made
+        # A backup inside an epoch has some of its batches, and Keras begins that epoch again.
+        is_sure = steps is not None and restored_epoch(self.model) == epoch
+        is_sure &= step == made or 0 <= self._scheduled.batches() - epoch * (steps or 0) <= steps
         if self.start_epoch is None and not is_sure:
             self._warn_once(
                 f"`{type(self).__name__}` continues at step {step} of {self._total_steps}, as in a training "
@@ -279,13 +278,13 @@ class HyperparameterScheduler(Callback):
 
     def _append(self, steps: np.ndarray) -> None:
         unused = self._scheduled.unused()
+        if unmatched := self._scheduled.unmatched():
+            self._warn_once(unmatched)
         if not self._scheduled.traced:
             self._warn_once(
                 f"The step was traced before `attach`, so {len(steps)} updates did not follow the schedule "
                 f"of `{type(self).__name__}`. Trace it again after `attach`, or attach the model."
             )
-        elif unmatched := self._scheduled.unmatched():
-            self._warn_once(unmatched)
         elif unused:
             self._warn_once(
                 f"`{type(self._scheduled.optimizer).__name__}` does not use "

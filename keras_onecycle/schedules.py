@@ -216,9 +216,7 @@ def check_one_cycle(
         )
     return {
         "max_lr": checked_lr,
-        "total_steps": (
-            None if total_steps is None else check_int("total_steps", total_steps, 1, MAX_STEPS)
-        ),
+        "total_steps": total_steps,
         "pct_start": pct_start,
         "anneal_strategy": check_choice("anneal_strategy", anneal_strategy, ANNEAL_STRATEGIES),
         "div_factor": div,
@@ -275,7 +273,7 @@ class OneCycleSchedule(keras.optimizers.schedules.LearningRateSchedule):
         super().__init__()
         self._config = check_one_cycle(
             max_lr=max_lr,
-            total_steps=check_int("total_steps", total_steps),
+            total_steps=check_int("total_steps", total_steps, 1, MAX_STEPS),
             pct_start=pct_start,
             anneal_strategy=anneal_strategy,
             div_factor=div_factor,

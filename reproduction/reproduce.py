@@ -94,27 +94,28 @@ def page(made: dict[str, dict[str, str]], out: Path, preset: str) -> str:
         ),
         "## LeNet on MNIST",
         _one_line(lenet["setting"]),
-        "`python reproduction/reproduce.py all` trains all of it, 40 to 60 s an epoch on a core, and goes on "
+        "`python reproduction/reproduce.py all` trains all of it in about a day of a core, and goes on "
         "where it was. With `--redraw` it draws what is there. Trained on: "
         f"{'; '.join(mnist_lenet.lab.Lab(out=out).environments()) or 'nothing yet'}.",
     ]
     for number, name in enumerate(NAMES, start=1):
         picture = f"super-convergence/mnist-lenet/{name}.png"
-        command = f"python reproduction/reproduce.py {name}"
+        command = f"python reproduction/reproduce.py {name}{' --seeds 4' * (number == 1)}"
         numbers = made["mnist-lenet"].get(name)
         # The first picture stands at the top.
         shown = None if number == 1 else picture
         parts += figure(f"{number}. {lenet[name]['title']}", command, shown, numbers)
         if name in made["mnist-lenet"]:
             parts += _texts(lenet[name]["published"], lenet[name]["here"])
-    parts += resnet_56(texts["resnet-56"])
+    parts += resnet_56(texts["resnet-56"], out)
     parts += small_cifar(preset, out)
     for number, name in enumerate(NAMES, start=1):
         picture = f"super-convergence/{preset}/{name}.png"
         command = f"python reproduction/reproduce.py {name} --task cifar-resnet --preset {preset}"
         numbers = made["cifar-resnet"].get(name)
         parts += figure(f"C{number}. {resnet[name]['title']}", command, picture, numbers)
-        parts += _texts(resnet[name]["published"], resnet[name]["here"].get(preset, ""))
+        if numbers is not None:
+            parts += _texts(resnet[name]["published"], resnet[name]["here"].get(preset, ""))
     return "\n\n".join(parts) + "\n"
 
 
@@ -142,13 +143,13 @@ def small_cifar(preset: str, out: Path) -> list[str]:
     ]
 
 
-def resnet_56(text: dict[str, str]) -> list[str]:
+def resnet_56(text: dict[str, str], out: Path) -> list[str]:
     """Returns the part about ResNet-56 on a GPU, from what is trained of the accelerator preset."""
     published = {50: "92.31", 70: "93.08"}
     rows = ["| epochs | published, % | here, % | seeds |", "| --- | --- | --- | --- |"]
     trained_on = set()
     for epochs in PRESETS["accelerator"].cycle_epochs:
-        found = (ROOT / "results" / "super-convergence" / "accelerator").glob(
+        found = (out / "results" / "super-convergence" / "accelerator").glob(
             "one_cycle*/results.json"
         )
         runs = [run for run in map(read_json, found) if run["settings"]["epochs"] == epochs]
@@ -212,6 +213,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         value = getattr(parsed, name)
         if value is not None and value < 1:
             parser.error(f"--{name} must be at least 1. Received: {value}")
+    if parsed.task == "mnist-lenet" and (parsed.seeds or 1) > len(mnist_lenet.lab.SEEDS):
+        parser.error(f"--seeds must be at most 4 for mnist-lenet. Received: {parsed.seeds}")
     given = list(sys.argv[1:] if arguments is None else arguments)
     again = [word for word in given if word not in ("--redraw", "--resume")]
     parsed.command = f"python reproduction/reproduce.py {shlex.join(again)}"
@@ -226,7 +229,8 @@ def main(command_line: list[str] | None = None) -> int:
         if arguments.figure == "all":
             # Of the other task, what is there.
             (other,) = FIGURES.keys() - {arguments.task}
-            drawn = {**vars(arguments), "task": other, "redraw": True, "seeds": None}
+            drawn = {**vars(arguments), "task": other, "redraw": True, "seeds": None, "data": None}
+            drawn["command"] = f"python reproduction/reproduce.py all --task {other}"
             made[other] = make(argparse.Namespace(**drawn))
             kind = "" if arguments.preset == "cpu" else f"-{arguments.preset}"
             path = arguments.out / "docs" / f"super-convergence{kind}.md"

@@ -260,7 +260,7 @@ def test_what_cannot_be_done_is_said_before_training() -> None:
 
 def test_a_key_that_matches_no_variable_is_told() -> None:
     multi = MultiOptimizer(OptimizerMap(SGD(0.1, 0.9), {"boddy/.*": SGD(0.01, 0.9)}))
-    told = r"variable matches 'boddy/\.\*' of .* path, such as '.*body/kernel' or '.*head/bias'\."
+    told = r"variable matches 'boddy/\.\*' of .* whole path, such as '.*body/kernel' or '.*head/bias'\."
     with pytest.warns(UserWarning, match=told):
         model = trained(multi, cycle := OneCycle(0.1))
     assert list(cycle.history) == ["learning_rate", "momentum"]

@@ -106,22 +106,35 @@ def test_a_restored_backup_is_resumed_without_a_guess(
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize(("save_freq", "accumulation"), [(10, None), (4, None), (5, 3)])
 def test_a_backup_inside_an_epoch_begins_that_epoch_again(
-    tmp_path: Path, recwarn: pytest.WarningsRecorder
+    tmp_path: Path, save_freq: int, accumulation: int | None, recwarn: pytest.WarningsRecorder
 ) -> None:
+    def model() -> keras.Model:
+        momentum = {"momentum": 0.9, "gradient_accumulation_steps": accumulation}
+        return compiled(keras.optimizers.SGD(0.01, **momentum))
+
     class Stop(keras.callbacks.Callback):
+        def on_train_begin(self, logs: dict | None = None) -> None:
+            self.batches = 0
+
         def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-            if int(self.model.optimizer.iterations) == 11:
+            self.batches += 1
+            if self.batches == 11:
                 raise KeyboardInterrupt
 
-    # 4 updates an epoch: the backup after the tenth is in the middle of the third.
-    backup = [keras.callbacks.BackupAndRestore(tmp_path, save_freq=10) for _ in range(2)]
+    # 4 batches an epoch: a backup after the eighth, at the end of the second, or after the tenth.
+    backup = [keras.callbacks.BackupAndRestore(tmp_path, save_freq=save_freq) for _ in range(2)]
     with pytest.raises(KeyboardInterrupt):
-        fit(compiled(), OneCycle(0.1), backup[0], Stop())
-    model, cycle = compiled(), OneCycle(0.1)
-    fit(model, cycle, backup[1])
-    assert int(model.optimizer.iterations) == 10 + 8
-    np.testing.assert_allclose(cycle.history["learning_rate"], rates(16, range(8, 16)), rtol=1e-5)
+        fit(model(), OneCycle(0.1), backup[0], Stop())
+    cycle = OneCycle(0.1)
+    fit(model(), cycle, backup[1])
+    per_update = accumulation or 1
+    epoch = 1 if save_freq == 4 else 2
+    total = 16 // per_update
+    steps = range(4 * epoch // per_update, total)
+    recorded = cycle.history["learning_rate"][: len(steps)]
+    np.testing.assert_allclose(recorded, rates(total, steps), rtol=1e-5)
     assert not [w for w in recwarn if "OneCycle" in str(w.message)]
 
 

@@ -94,7 +94,7 @@ class ScheduledHyperparameters:
         """The schedules by name; those of a part of a `MultiOptimizer` with its key in brackets."""
         return {
             _name(name, key): schedule
-            for key, part in self._parts.items()
+            for key, part in self._training().items()
             for name, schedule in part.schedules.items()
         }
 
@@ -153,19 +153,24 @@ class ScheduledHyperparameters:
 
     def unused(self) -> list[str]:
         """Returns what is scheduled and no traced update computes with."""
-        return [_name(name, key) for key, part in self._parts.items() for name in part.unused()]
+        return [_name(name, key) for key, p in self._training().items() for name in p.unused()]
 
     def unmatched(self) -> str:
-        """Says which keys of a `MultiOptimizer` match no variable; an empty string if none."""
-        keys = [key or "default" for key, part in self._parts.items() if not part.traced]
-        if not keys or not self.traced:
+        """Says which keys of a `MultiOptimizer` match no trainable variable; an empty string if none."""
+        keys = [key for key in self._parts.keys() - self._training() if key]
+        if not keys:
             return ""
-        paths = [] if self.model is None else [v.path for v in self.model.trainable_variables]
+        variables = [] if self.model is None else self.model.trainable_variables
+        such = " or ".join(dict.fromkeys(repr(v.path) for v in variables[:1] + variables[-1:]))
         return (
-            f"No trainable variable matches {', '.join(map(repr, keys))} of the `MultiOptimizer`, so the "
-            "layers that you meant train at another part's learning rate. A key must match a whole path"
-            f"{', such as ' if paths else ''}{' or '.join(map(repr, (paths[:1] + paths[-1:])))}."
+            f"No trainable variable matches {', '.join(map(repr, keys))} of the `MultiOptimizer`: its layers "
+            "are frozen, or train at the default learning rate, since a key must match a whole path"
+            f"{', such as ' if such else ''}{such}."
         )
+
+    def _training(self) -> dict[str, ScheduledOptimizer]:
+        """Returns the parts that have variables, once a step was traced."""
+        return {key: p for key, p in self._parts.items() if p.traced or not self.traced}
 
     def _attributes(
         self, part: keras.Optimizer, schedules: Mapping[str, Schedule], optional: Sequence[str]

@@ -249,15 +249,15 @@ class RangeTest(Callback):
         curve.add(step, loss, samples)
         reason = curve.stop_reason()
         last = self._step >= self.num_steps
-        if self.validation_data is not None and (self._step % self.validation_freq == 0 or last):
-            self._evaluations.append((step, self._evaluate()))
         if len(curve.loss) == 1 and (unmatched := self._scheduled.unmatched()):
             warnings.warn(unmatched, stacklevel=3)
-        elif len(curve.loss) == 1 and (unused := self._scheduled.unused()):
+        if len(curve.loss) == 1 and (unused := self._scheduled.unused()):
             raise ValueError(
                 f"`{type(self._scheduled.optimizer).__name__}` does not use `{unused[0]}`: a "
                 "range test of it shows nothing."
             )
+        if self.validation_data is not None and (self._step % self.validation_freq == 0 or last):
+            self._evaluations.append((step, self._evaluate()))
         if reason is not None and 10 * step < self.num_steps:
             self._warn_end(f"at {self.moved}={self._values[self.moved][step]:.3g}: {reason}")
         if reason is not None or last:

@@ -66,10 +66,8 @@ class BatchSizeResult:
             )
 
     def __repr__(self) -> str:
-        return (
-            f"BatchSizeResult(sizes={len(self.batch_sizes)}, largest={self.largest}, "
-            f"limited_by={self.limited_by!r})"
-        )
+        sizes, ended = len(self.batch_sizes), self.limited_by
+        return f"BatchSizeResult(sizes={sizes}, largest={self.largest}, limited_by={ended!r})"
 
     @property
     def largest(self) -> int:

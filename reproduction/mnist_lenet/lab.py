@@ -78,28 +78,34 @@ class Lab:
         ends = {rate: 100 * result["test_accuracy"][-1] for rate, result in results.items()}
         return max(ends, key=ends.get), ends
 
-    def range_test(self, one: Run, num_steps: int, **arguments: Any) -> RangeTestResult:
-        """Returns a range test of the network, batch size and weight decay of a training."""
-        path = self.results / f"range_test-updates={num_steps}-{one.name}.json"
-        if not path.exists():
-            if not self.train:
-                raise self._missing(path.stem)
-            (x, y), test = data(self.data)
-            if "validation_freq" in arguments:
-                arguments["validation_data"] = test
-            result = lr_find(
-                # With the momentum that the cycle has at its highest rate.
-                compiled(one, one.lr, one.momentum[1]),
-                x,
-                y,
-                batch_size=one.batch_size,
-                num_steps=num_steps,
-                verbose=0,
-                **arguments,
-            )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            result.save(path)
-        return RangeTestResult.load(path)
+    def range_tests(self, one: Run, num_steps: int, max_lr: float) -> list[RangeTestResult]:
+        """Returns linear range tests from 0 of the network of a training, one a seed."""
+        found = []
+        for seed in SEEDS:
+            name = replace(one, seed=seed).name
+            path = self.results / f"range_test-to={max_lr:g}-updates={num_steps}-{name}.json"
+            if not path.exists() and self.train and seed in self.seeds:
+                (x, y), test = data(self.data)
+                result = lr_find(
+                    # With the momentum that the cycle has at its highest rate.
+                    compiled(replace(one, seed=seed), one.lr, one.momentum[1]),
+                    x,
+                    y,
+                    batch_size=one.batch_size,
+                    min_lr=0.0,
+                    max_lr=max_lr,
+                    num_steps=num_steps,
+                    mode="linear",
+                    validation_data=test,
+                    validation_freq=num_steps // 20,
+                    verbose=0,
+                )
+                path.parent.mkdir(parents=True, exist_ok=True)
+                result.save(path)
+            found += [RangeTestResult.load(path)] if path.exists() else []
+        if not found:
+            raise self._missing(f"range test of {num_steps} updates")
+        return found
 
     def make(self, runs: Iterable[Run]) -> None:
         """Trains those that are missing, some at a time."""
@@ -109,8 +115,12 @@ class Lab:
         # Not forked: no backend survives that.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.processes, context) as pool:
-            for future in as_completed([pool.submit(train, one, self.data) for one in missing]):
-                self.write(future.result())
+            trained = [pool.submit(train, one, self.data) for one in missing]
+            for future in as_completed(trained):
+                if future.exception() is None:
+                    self.write(future.result())
+        for future in trained:
+            future.result()  # Raises what a training raised, after the others are kept.
 
     def read(self, one: Run) -> dict[str, Any] | None:
         """Returns the result of a training, or None where it is not done."""
