@@ -268,6 +268,16 @@ def test_a_key_that_matches_no_variable_is_told() -> None:
         lr_find(model, *reference.data(80), num_steps=10, verbose=0)
 
 
+def test_a_default_optimizer_without_variables_is_no_fault(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    parts = {BODY: SGD(0.01, 0.9), ".*head/.*": SGD(0.1, 0.9)}
+    trained(MultiOptimizer(OptimizerMap(SGD(0.1, 0.9), parts)), cycle := OneCycle(0.1))
+    rates = [f"learning_rate[{key}]" for key in parts]
+    assert [name for name in cycle.history if "rate" in name] == rates
+    assert not [w for w in recwarn if "OneCycle" in str(w.message) or "matches" in str(w.message)]
+
+
 @pytest.mark.any_backend
 def test_keras_has_what_is_read_of_a_multi_optimizer() -> None:
     multi = optimizer()
