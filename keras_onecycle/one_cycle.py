@@ -102,14 +102,13 @@ class OneCycle(HyperparameterScheduler):
         self._rates = max_lr if isinstance(max_lr, Mapping | list | tuple) else None
         arguments = check_one_cycle(
             max_lr=_rate_of_default(max_lr),
-            total_steps=total_steps,
             pct_start=pct_start,
             anneal_strategy=anneal_strategy,
             div_factor=div_factor,
             final_div_factor=final_div_factor,
             three_phase=three_phase,
         )
-        super().__init__(arguments["total_steps"], start_epoch)
+        super().__init__(total_steps, start_epoch)
         self.max_lr: float = arguments["max_lr"]
         self.pct_start: float = arguments["pct_start"]
         self.anneal_strategy: str = arguments["anneal_strategy"]

@@ -228,16 +228,17 @@ class HyperparameterScheduler(Callback):
         if epoch == start_epoch:
             return 0
         optimizer, steps = self.model.optimizer, self.params["steps"]
-        step = made
+        step, is_sure = made, False
         if steps is not None:
             # Not by the updates that were made: those before may have been of other batches.
             step = (epoch - start_epoch) * steps // batches_per_update(optimizer)
             # But loss scaling skips a few, which are no steps.
             if unwrap(optimizer) is not optimizer and 3 / 4 * step < made < step:
                 step = made
-        # A backup inside an epoch has some of its batches, and Keras begins that epoch again.
-        is_sure = steps is not None and restored_epoch(self.model) == epoch
-        is_sure &= step == made or 0 <= self._scheduled.batches() - epoch * (steps or 0) <= steps
+            # A backup inside an epoch has some of its batches, and Keras begins that epoch again.
+            again = self._scheduled.batches() - epoch * steps
+            is_restored = restored_epoch(self.model) == epoch
+            is_sure = is_restored and (step == made or 0 <= again <= steps)
         if self.start_epoch is None and not is_sure:
             self._warn_once(
                 f"`{type(self).__name__}` continues at step {step} of {self._total_steps}, as in a training "

@@ -189,14 +189,13 @@ _IN_NUMPY_TOO = (interpolate, one_cycle_lr, one_cycle_momentum, range_test_lr)
 def check_one_cycle(
     *,
     max_lr: float,
-    total_steps: int | None,
     pct_start: float,
     anneal_strategy: str,
     div_factor: float,
     final_div_factor: float,
     three_phase: bool,
 ) -> dict[str, Any]:
-    """Returns the arguments of a cycle, each checked and of its proper type."""
+    """Returns the shape of a cycle, each argument checked and of its proper type."""
     check_bool("three_phase", three_phase)
     pct_start = check_float("pct_start", pct_start, 0, 1)
     if three_phase and pct_start > 0.5:
@@ -216,7 +215,6 @@ def check_one_cycle(
         )
     return {
         "max_lr": checked_lr,
-        "total_steps": total_steps,
         "pct_start": pct_start,
         "anneal_strategy": check_choice("anneal_strategy", anneal_strategy, ANNEAL_STRATEGIES),
         "div_factor": div,
@@ -271,15 +269,16 @@ class OneCycleSchedule(keras.optimizers.schedules.LearningRateSchedule):
         three_phase: bool = True,
     ) -> None:
         super().__init__()
-        self._config = check_one_cycle(
+        shape = check_one_cycle(
             max_lr=max_lr,
-            total_steps=check_int("total_steps", total_steps, 1, MAX_STEPS),
             pct_start=pct_start,
             anneal_strategy=anneal_strategy,
             div_factor=div_factor,
             final_div_factor=final_div_factor,
             three_phase=three_phase,
         )
+        steps = check_int("total_steps", total_steps, 1, MAX_STEPS)
+        self._config = {**shape, "total_steps": steps}
 
     def __call__(self, step: Any) -> Any:
         return one_cycle_lr(as_step(step), **self._config)

@@ -157,7 +157,7 @@ class ScheduledHyperparameters:
 
     def unmatched(self) -> str:
         """Says which keys of a `MultiOptimizer` match no trainable variable; an empty string if none."""
-        keys = [key for key in self._parts.keys() - self._training() if key]
+        keys = [key for key in self._parts if key and key not in self._training()]
         if not keys:
             return ""
         variables = [] if self.model is None else self.model.trainable_variables

@@ -228,7 +228,8 @@ def architectures(lab: Lab) -> str:
         found = lab.of(*runs)
         for results, label in zip(found, ("one cycle", "step"), strict=True):
             _draw_course(ax, results, label)
-        ax.set_ylim(min(accuracies(results).min() for results in found) - 1.5)
+        lowest = min(accuracies(learnt(results)).min(initial=100.0) for results in found)
+        ax.set_ylim(lowest - 1.5)
         ax.set_title(name)
         finish(ax, "epoch", "test accuracy (%)")
         rows.append([name, NETWORKS[network], *map(ended, found)])
