@@ -3,7 +3,7 @@
 usage: python benchmarks/run_all.py [NAME ...] [--save] [--torch-python PATH] [--small]
 
 Nothing else should run meanwhile: all of it takes hours on two cores. `time_to_accuracy`, `input_pipeline`
-and both of the suggestions read their data from the folder that TFDS_DATA_DIR names.
+and those of the suggestions read their data from the folder that TFDS_DATA_DIR names.
 `beside_pytorch` wants a Python that has PyTorch and torch-lr-finder. A benchmark that fails does not stop
 the others.
 """
@@ -24,13 +24,19 @@ BENCHMARKS = (
     "scale",
     "beside_pytorch",
     "suggestion_quality",
+    "suggestion_on_larger_sets",
     "suggestion_on_unseen_sets",
     "input_pipeline",
     "train_step",
     "equal_tuning",
 )
 
-OF_TRAININGS = ("time_to_accuracy", "suggestion_quality", "suggestion_on_unseen_sets")
+OF_TRAININGS = (
+    "time_to_accuracy",
+    "suggestion_quality",
+    "suggestion_on_larger_sets",
+    "suggestion_on_unseen_sets",
+)
 
 
 def main() -> int:

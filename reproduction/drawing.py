@@ -15,7 +15,7 @@ from keras_onecycle import RangeTestResult
 
 plt.style.use("keras_onecycle.onecycle")
 
-METHODS = ("third", "valley", "steep", "minimum", "slide")  # of `RangeTestResult.suggest`
+METHODS = ("edge", "valley", "steep", "minimum", "slide")  # of `RangeTestResult.suggest`
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -87,9 +87,9 @@ def test_the_best_rate_waits_for_the_whole_grid(tmp_path: Path) -> None:
     ends = dict(zip(lab.RATES, (0.9, 0.95, 0.93, 0.1), strict=True))
     for rate, end in ends.items():
         with pytest.raises(MissingRunError, match="grid of step in 12 epochs"):
-            here.best_lrs([("step", 12)])
+            here.best_lr("step", 12)
         here.write(result_of(run("step", rate, 12, lab.TUNING_SEED), end))
-    ((best, grid),) = here.best_lrs([("step", 12)])
+    best, grid = here.best_lr("step", 12)
     assert best == 0.03
     assert grid[0.3] == pytest.approx(10)
 

@@ -262,7 +262,7 @@ def test_a_function_of_ones_own_sees_every_momentum() -> None:
 
 
 @pytest.mark.any_backend
-@pytest.mark.parametrize("method", ["third", "minimum", "slide", "steep", "valley"])
+@pytest.mark.parametrize("method", ["edge", "minimum", "slide", "steep", "valley"])
 def test_methods_for_learning_rates_are_refused(method: str) -> None:
     with pytest.raises(
         ValueError, match=f"suggests a learning rate.*'stable'.*Received: method='{method}'"
@@ -273,7 +273,7 @@ def test_methods_for_learning_rates_are_refused(method: str) -> None:
     with pytest.raises(ValueError, match=r"`method` must be one of 'stable', 'auto'.*'best'"):
         made(bowl()).suggest("best")
     lr = np.geomspace(1e-3, 1, 100)
-    with pytest.raises(ValueError, match=r"`method` must be one of 'third'.*'stable'"):
+    with pytest.raises(ValueError, match=r"`method` must be one of 'edge'.*'stable'"):
         RangeTestResult(lr, bowl(), bowl()).suggest("stable")
 
 

@@ -142,7 +142,7 @@ def test_plot(mode: str, scale: str) -> None:
     ax = tested.plot()
     assert ax.get_xscale() == scale
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert f"suggested (third): {tested.suggest():.3g}" in labels
+    assert f"suggested (edge): {tested.suggest():.3g}" in labels
     assert "validation loss" in labels
     smoothed = next(line for line in ax.lines if line.get_label() == "smoothed loss")
     np.testing.assert_array_equal(smoothed.get_ydata(), smooth_both_ways(tested.loss))

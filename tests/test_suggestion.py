@@ -12,7 +12,7 @@ from keras_onecycle.range_tests._curve import smooth_both_ways
 
 pytestmark = pytest.mark.any_backend
 
-METHODS = ["third", "minimum", "slide", "steep", "valley"]
+METHODS = ["edge", "minimum", "slide", "steep", "valley"]
 FASTAI = ("minimum", "slide", "steep", "valley")
 
 
@@ -34,13 +34,15 @@ def test_how_far_the_loss_diverges_does_not_move_the_default(height: float, poin
     higher = np.where(loss > 2.0, 1e3 * loss, loss)
     suggested = [RangeTestResult(lr, each, each).suggest() for each in (loss, higher)]
     assert suggested[0] == pytest.approx(suggested[1])
-    # A third of the last rate that trains, less what the smoothing sees of what comes after.
-    assert lr[-points - 10] / 3 <= suggested[0] <= lr[-points - 1] / 3
+    # A quarter of the last rate that trains, less what the smoothing sees of what comes after.
+    assert lr[-points - 10] / 4 <= suggested[0] <= lr[-points - 1] / 4
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.one_of(st.floats(0, 10), st.just(np.nan)), min_size=20, max_size=60))
-def test_the_default_is_a_third_of_the_lowest_of_the_losses_smoothed_both_ways(loss: list) -> None:
+def test_the_default_is_a_quarter_of_the_last_rate_before_the_rise_of_the_smoothed_losses(
+    loss: list,
+) -> None:
     lr, losses = np.geomspace(1e-4, 1, len(loss)), np.array(loss)
     finite = np.isfinite(losses)
     there = [value for value in loss if value == value]
@@ -58,9 +60,17 @@ def test_the_default_is_a_third_of_the_lowest_of_the_losses_smoothed_both_ways(l
         got = RangeTestResult(lr, losses, losses).suggest()
     except ValueError:
         return  # Nothing can be read off it.
-    assert smooth[read][np.argmin(np.abs(lr[read] - 3 * got))] == pytest.approx(
-        np.nanmin(smooth[read]), rel=1e-9
-    )
+    curve, rates = smooth[read], lr[read]
+    lowest = int(np.argmin(curve))
+    descent = curve[: lowest + 1].max() - curve[lowest]
+    ends = []
+    # Rounding may put a point on either side of the limit.
+    for tenth in (0.1 - 1e-6, 0.1 + 1e-6):
+        end = lowest
+        while end + 1 < len(curve) and curve[end + 1] <= curve[lowest] + tenth * descent:
+            end += 1
+        ends.append(rates[end] / 4)
+    assert ends[0] * (1 - 1e-9) <= got <= ends[1] * (1 + 1e-9)
 
 
 def fastai_valley(lr: np.ndarray, loss: np.ndarray) -> float:
@@ -195,7 +205,7 @@ def test_slide_needs_its_window() -> None:
 
 
 def test_bad_methods_are_named() -> None:
-    with pytest.raises(ValueError, match=r"`method` must be one of 'third'.*method='best'"):
+    with pytest.raises(ValueError, match=r"`method` must be one of 'edge'.*method='best'"):
         result(bowl()).suggest("best")
     with pytest.raises(TypeError, match="method=3"):
         result(bowl()).suggest(3)

@@ -17,7 +17,7 @@ from _common.tasks import Task
 from keras_onecycle import OneCycle, RangeTestResult, lr_find
 
 # Of `RangeTestResult.suggest`.
-DEFAULT = "third"
+DEFAULT = "edge"
 
 # Without a range test: what Keras takes where no learning rate is given, and what is usual.
 NO_TEST = {

@@ -17,11 +17,11 @@ from keras_onecycle.range_tests.suggestion import (
     DEFAULT,
     DEFAULT_FOR_MOMENTUM,
     SuggestionMethod,
+    edge,
     minimum,
     slide,
     stable,
     steep,
-    third,
     valley,
 )
 from keras_onecycle.schedules import RANGE_TEST_MODES
@@ -48,7 +48,7 @@ _LR = _Kind(
     moved="lr",
     label="learning rate",
     default=DEFAULT,
-    methods={f.__name__: f for f in (third, valley, minimum, steep, slide)},
+    methods={f.__name__: f for f in (edge, valley, minimum, steep, slide)},
     check=check_lr_curve,
     skip=True,
     wanted="learning rate, a finite number above 0",
@@ -170,13 +170,13 @@ class RangeTestResult:
         than single losses vary.
 
         Args:
-            method: `"third"` of the rate with the lowest loss, smoothed to both sides; by the moving
-                average, as in fastai, `"valley"` (half way down the longest descent), `"minimum"` (a tenth
-                of the rate with the lowest loss), `"steep"` (the steepest descent) or `"slide"` (where the
-                slope has settled); for a momentum range test `"stable"` (the largest momentum before the
-                loss turns up); or a function of two arrays, learning rates or momenta and smoothed losses,
-                that returns a float. On noisy curves `"steep"` and `"slide"` may be far off. Defaults to
-                `"auto"`: `"third"`, or `"stable"`.
+            method: `"edge"`, a quarter of the rate at which the loss, smoothed to both sides, turns up;
+                by the moving average, as in fastai, `"valley"` (half way down the longest descent),
+                `"minimum"` (a tenth of the rate with the lowest loss), `"steep"` (the steepest descent) or
+                `"slide"` (where the slope has settled); for a momentum range test `"stable"` (the largest
+                momentum before the loss turns up); or a function of two arrays, learning rates or momenta
+                and smoothed losses, that returns a float. On noisy curves `"steep"` and `"slide"` may be far
+                off. Defaults to `"auto"`: `"edge"`, or `"stable"`.
 
         Returns:
             A float, for `OneCycle(max_lr=...)` or for an optimizer's momentum.
@@ -197,7 +197,7 @@ class RangeTestResult:
         if kind.skip:
             points = slice(len(self.lr) // 10, max(len(self.lr) - 5, 0))
         # Over the whole curve: the divergence at its end, left out below, counts in what is before it.
-        curve = smooth_both_ways(self.loss) if function is third else self.smoothed_loss
+        curve = smooth_both_ways(self.loss) if function is edge else self.smoothed_loss
         tested, smoothed, loss = self._tested[points], curve[points], self.loss[points]
         # No method takes the logarithm of a learning rate of 0, where a linear test may begin.
         kept = np.isfinite(smoothed) & ((tested > 0) | (kind is not _LR))

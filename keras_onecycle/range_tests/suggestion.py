@@ -1,6 +1,6 @@
 """Functions that suggest a learning rate, or a momentum, from the curve of a range test.
 
-Each is a plain function of the learning rates and the losses, arrays of equal length. `third` is the
+Each is a plain function of the learning rates and the losses, arrays of equal length. `edge` is the
 default; `valley`, `steep`, `minimum` and `slide` are those of fastai; `stable`, for momenta, is the papers'
 rule. Pass your own as `result.suggest(my_function)`.
 """
@@ -11,17 +11,18 @@ import numpy as np
 
 from keras_onecycle.range_tests._readable import end_of_rise
 
-__all__ = ["SuggestionMethod", "minimum", "slide", "stable", "steep", "third", "valley"]
+__all__ = ["SuggestionMethod", "edge", "minimum", "slide", "stable", "steep", "valley"]
 
 SuggestionMethod = Callable[[np.ndarray, np.ndarray], float]
 
 # What `suggest("auto")` takes, of a range test of the learning rate and of momentum.
-DEFAULT, DEFAULT_FOR_MOMENTUM = "third", "stable"
+DEFAULT, DEFAULT_FOR_MOMENTUM = "edge", "stable"
 
 
-def third(lr: np.ndarray, loss: np.ndarray) -> float:
-    """Suggests a third of the learning rate where the loss is lowest.
+def edge(lr: np.ndarray, loss: np.ndarray) -> float:
+    """Suggests a quarter of the learning rate at which the loss turns up.
 
+    It has turned up where it is above its lowest by more than a tenth of its descent.
     `RangeTestResult.suggest` gives it losses smoothed in both directions, which do not lag behind as a
     moving average does.
 
@@ -29,8 +30,8 @@ def third(lr: np.ndarray, loss: np.ndarray) -> float:
 
     >>> lr = np.logspace(-4, 0, 60)
     >>> loss = 2 + (np.log10(lr) + 1) ** 2
-    >>> round(keras_onecycle.range_tests.suggestion.third(lr, loss), 4)
-    0.0321
+    >>> round(keras_onecycle.range_tests.suggestion.edge(lr, loss), 4)
+    0.2139
 
     Args:
         lr: Float array of shape `(points,)`, ascending.
@@ -39,7 +40,10 @@ def third(lr: np.ndarray, loss: np.ndarray) -> float:
     Returns:
         A float.
     """
-    return float(lr[np.argmin(loss)]) / 3
+    lowest = int(np.argmin(loss))
+    limit = loss[lowest] + (loss[: lowest + 1].max() - loss[lowest]) / 10
+    (above,) = np.nonzero(loss[lowest:] > limit)
+    return float(lr[lowest + above[0] - 1 if len(above) else -1]) / 4
 
 
 def valley(lr: np.ndarray, loss: np.ndarray) -> float:
@@ -54,7 +58,7 @@ def valley(lr: np.ndarray, loss: np.ndarray) -> float:
     >>> round(keras_onecycle.range_tests.suggestion.valley(lr, loss), 4)
     0.0027
 
-    Arguments and return value are those of `third`.
+    Arguments and return value are those of `edge`.
     """
     length = np.ones(len(loss), dtype=int)
     start = end = 0
@@ -77,7 +81,7 @@ def slide(lr: np.ndarray, loss: np.ndarray) -> float:
     >>> round(keras_onecycle.range_tests.suggestion.slide(lr, loss), 4)
     0.0001
 
-    Arguments and return value are those of `third`.
+    Arguments and return value are those of `edge`.
 
     Raises:
         ValueError: If there are fewer than 16 points, one more than the window is wide.
@@ -106,7 +110,7 @@ def minimum(lr: np.ndarray, loss: np.ndarray) -> float:
     >>> keras_onecycle.range_tests.suggestion.minimum(lr, np.array([3.0, 2.0, 1.0, 5.0]))
     0.1
 
-    Arguments and return value are those of `third`.
+    Arguments and return value are those of `edge`.
     """
     return float(lr[np.argmin(loss)]) / 10
 
@@ -120,7 +124,7 @@ def steep(lr: np.ndarray, loss: np.ndarray) -> float:
     >>> keras_onecycle.range_tests.suggestion.steep(lr, np.array([3.0, 2.9, 1.0, 5.0]))
     0.1
 
-    Arguments and return value are those of `third`.
+    Arguments and return value are those of `edge`.
     """
     return float(lr[np.argmin(np.diff(loss) / np.diff(np.log(lr)))])
 

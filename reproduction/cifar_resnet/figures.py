@@ -171,8 +171,8 @@ def range_tests(lab: Lab) -> str:
         )
         suggested = suggestions(result)
         rows.append([label, *suggested.values()])
-        if suggested["third"] != "none":
-            at = float(suggested["third"])
+        if suggested["edge"] != "none":
+            at = float(suggested["edge"])
             axes[0].axvline(at, linestyle="--", color=line.get_color(), alpha=0.7)
     test_losses = np.concatenate([line.get_ydata() for line in axes[1].lines])
     axes[1].set_ylim(0, min(np.nanmax(test_losses), 8) * 1.05)

@@ -4,6 +4,7 @@ A figure is a function of the lab. It asks the lab for trainings, draws their re
 for the page.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from drawing import finish, panels, save, spread, suggestions, table
-from mnist_lenet.lab import RATES, TUNING_SEED, Lab, accuracies
+from mnist_lenet.lab import RATES, TUNING_SEED, Lab, MissingRunError, accuracies
 from mnist_lenet.trainings import NETWORKS, Run, one_cycle, run
 
 # An accuracy, in percent, below which a training has not learnt.
@@ -98,13 +99,21 @@ def super_convergence(lab: Lab) -> str:
 def tuned(lab: Lab) -> str:
     """Returns the table of each policy at the best rate of one grid, at the same number of epochs."""
     kinds = [(policy, epochs) for epochs in (12, 25, 85) for policy in TUNED]
-    chosen = dict(zip(kinds, lab.best_lrs(kinds), strict=True))
-    ends = lab.of(*(run(policy, best, epochs) for (policy, epochs), (best, _) in chosen.items()))
+    # All at once: several processes share them.
+    lab.make(one for kind in kinds for one in lab.grid(*kind).values())
+    chosen: dict[Run, dict[float, float]] = {}
+    for policy, epochs in kinds:
+        # What is not trained has no row.
+        with contextlib.suppress(MissingRunError):
+            best, ends = lab.best_lr(policy, epochs)
+            chosen[run(policy, best, epochs)] = ends
+    lab.make(replace(one, seed=seed) for seed in lab.seeds for one in chosen)
     rows = []
-    for (policy, epochs), results in zip(kinds, ends, strict=True):
-        _, grid = chosen[policy, epochs]
-        cells = ["diverged" if end < DIVERGED else f"{end:.2f}" for end in grid.values()]
-        rows.append([TUNED[policy], epochs, *cells, ended(results)])
+    for one, grid in chosen.items():
+        with contextlib.suppress(MissingRunError):
+            (results,) = lab.of(one)
+            cells = ["diverged" if end < DIVERGED else f"{end:.2f}" for end in grid.values()]
+            rows.append([TUNED[one.policy], one.epochs, *cells, ended(results)])
     return table(["policy", "epochs", *(f"{rate:g}" for rate in RATES), "best, %"], rows)
 
 

@@ -5,7 +5,7 @@ A training that is interrupted begins anew; those that are done are kept.
 
 import json
 import multiprocessing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -68,21 +68,19 @@ class Lab:
                 raise self._missing(one.name)
         return found
 
-    def best_lrs(self, kinds: Sequence[tuple[str, int]]) -> list[tuple[float, dict[float, float]]]:
-        """Returns for each policy and number of epochs the rate that ends best, and each end in percent."""
-        grids = [
-            {rate: run(policy, rate, epochs, TUNING_SEED) for rate in RATES}
-            for policy, epochs in kinds
-        ]
-        self.make(one for grid in grids for one in grid.values())
-        found = []
-        for grid, (policy, epochs) in zip(grids, kinds, strict=True):
-            results = {rate: self.read(one) for rate, one in grid.items()}
-            if None in results.values():
-                raise self._missing(f"grid of {policy} in {epochs} epochs")
-            ends = {rate: 100 * result["test_accuracy"][-1] for rate, result in results.items()}
-            found.append((max(ends, key=ends.get), ends))
-        return found
+    def best_lr(self, policy: str, epochs: int) -> tuple[float, dict[float, float]]:
+        """Returns the rate of the grid that ends best with the tuning seed, and each end in percent."""
+        grid = self.grid(policy, epochs)
+        self.make(grid.values())
+        results = {rate: self.read(one) for rate, one in grid.items()}
+        if None in results.values():
+            raise self._missing(f"grid of {policy} in {epochs} epochs")
+        ends = {rate: 100 * result["test_accuracy"][-1] for rate, result in results.items()}
+        return max(ends, key=ends.get), ends
+
+    def grid(self, policy: str, epochs: int) -> dict[float, Run]:
+        """Returns the trainings that a rate is chosen with."""
+        return {rate: run(policy, rate, epochs, TUNING_SEED) for rate in RATES}
 
     def range_tests(self, one: Run, num_steps: int, max_lr: float) -> list[RangeTestResult]:
         """Returns linear range tests from 0 of the network of a training, one a seed."""
