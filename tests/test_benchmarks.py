@@ -80,7 +80,7 @@ def test_what_one_gains_is_what_the_published_table_says(name: str) -> None:
         cell.replace("*", "").rstrip(")").split(" (") for cell in cells
     )
     rows = [row for row in untuned if "SGD |" in row or "AdamW |" in row]
-    tasks = {7: "seven", 8: "eight", 9: "nine"}[len(rows)]
+    tasks = {7: "seven", 8: "eight", 9: "nine", 10: "ten", 11: "eleven"}[len(rows)]
     assert f"On {tasks} small tasks" in told
     told_of = "a constant rate of Keras's default takes"
     assert f"{told_of} {constant[0]} times (95% interval {constant[1]})" in told
