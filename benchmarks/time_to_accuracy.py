@@ -278,6 +278,12 @@ def over_tasks(tasks: list[Measured], method: str, tuned: bool) -> str:
     return f"**{number(middle)}** ({number(low)} to {number(high)})"
 
 
+def reached(tasks: dict[str, Measured], method: str, tuned: bool) -> str:
+    """Returns how many trainings, of all tasks and seeds, have the target at all."""
+    times = [time for measured in tasks.values() for time in measured.times[method, tuned]]
+    return f"{sum(map(math.isfinite, times))} of {len(times)}"
+
+
 def ratio_table(tasks: dict[str, Measured], tuned: bool) -> str:
     """Returns a row for each task and one for all: times over that of `OneCycle`."""
     others = [method for method in (TUNED if tuned else METHODS) if method != ONE_CYCLE]
@@ -295,6 +301,9 @@ def ratio_table(tasks: dict[str, Measured], tuned: bool) -> str:
     rows.append(
         ["all tasks", "", "", *(over_tasks(list(tasks.values()), m, tuned) for m in others)]
     )
+    rows.append(
+        ["trainings there", "", *(reached(tasks, method, tuned) for method in (ONE_CYCLE, *others))]
+    )
     return rounds.table(["task", "target", "images that OneCycle needs", *others], rows)
 
 
@@ -311,8 +320,8 @@ def report(tasks: dict[str, Measured], seeds: int) -> str:
         "Each number is how many images a method needs to reach the target, divided by what `OneCycle` "
         f"needs: the median of {seeds} seeds (lowest to highest). The target is 99% of the best accuracy on "
         "the task. Above 1, `OneCycle` is faster. *Never*: the method does not reach the target. *Alone*: "
-        "the method reaches it and `OneCycle` does not. The last row is the median of the tasks' medians, "
-        "with a 95% bootstrap interval.",
+        "the method reaches it and `OneCycle` does not. *All tasks* is the median of the tasks' medians, with "
+        "a 95% bootstrap interval; *trainings there*, how many reach the target at all.",
         "`OneCycle` and `CosineDecay` need their length in advance. They are trained for "
         f"{told} epochs, and the shortest that reaches the target counts. The others are trained for "
         f"{NO_END} epochs and count up to the first epoch that reaches it.",

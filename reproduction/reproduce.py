@@ -192,7 +192,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "--seeds",
         type=int,
-        help="trainings of each kind (default: 2; ResNet: 3 for figure 1, else 1)",
+        help="trainings of each kind (default: 2; ResNet: 1 to 3, by the figure)",
     )
     add("--redraw", action="store_true", help="train nothing, draw what is there")
     add(

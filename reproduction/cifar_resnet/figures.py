@@ -363,4 +363,4 @@ FIGURES: dict[str, Callable[[Lab], str]] = {
     "architectures": architectures,
 }
 # Trainings of each kind where it is not 1.
-SEEDS = {"super-convergence": 3}
+SEEDS = {"super-convergence": 3, "batch-size": 2, "momentum": 2, "weight-decay": 2}
