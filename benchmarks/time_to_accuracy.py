@@ -320,8 +320,8 @@ def report(tasks: dict[str, Measured], seeds: int) -> str:
         "Each number is how many images a method needs to reach the target, divided by what `OneCycle` "
         f"needs: the median of {seeds} seeds (lowest to highest). The target is 99% of the best accuracy on "
         "the task. Above 1, `OneCycle` is faster. *Never*: the method does not reach the target. *Alone*: "
-        "the method reaches it and `OneCycle` does not. *All tasks* is the median of the tasks' medians, with "
-        "a 95% bootstrap interval; *trainings there*, how many reach the target at all.",
+        "the method reaches it and `OneCycle` does not. *All tasks* is the median of the tasks' medians, "
+        "with a 95% bootstrap interval; *trainings there*, how many reach the target at all.",
         "`OneCycle` and `CosineDecay` need their length in advance. They are trained for "
         f"{told} epochs, and the shortest that reaches the target counts. The others are trained for "
         f"{NO_END} epochs and count up to the first epoch that reaches it.",
