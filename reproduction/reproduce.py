@@ -94,7 +94,7 @@ def page(made: dict[str, dict[str, str]], out: Path, preset: str) -> str:
         ),
         "## LeNet on MNIST",
         _one_line(lenet["setting"]),
-        "`python reproduction/reproduce.py all` trains all of it in about a day of a core, and goes on "
+        "`python reproduction/reproduce.py all` trains all of it in about four days of a core, and goes on "
         "where it was. With `--redraw` it draws what is there. Trained on: "
         f"{'; '.join(mnist_lenet.lab.Lab(out=out).environments()) or 'nothing yet'}.",
     ]
@@ -135,8 +135,8 @@ def small_cifar(preset: str, out: Path) -> list[str]:
         f"Preset `{preset}`: ResNet-{base.depth}, {base.num_train or 50_000:,} training images of "
         f"CIFAR-10, one cycle of {base.epochs} epochs at batch size {base.batch_size}. Test accuracy is "
         "that after the last update, on all 10,000 test images. Nothing is stopped early and no best "
-        "epoch is picked. ± is the standard deviation over seeds. None of these trainings has converged; "
-        "`--preset converged` takes all of CIFAR-10 until they have, hours of a core for each. Trained on: "
+        "epoch is picked. ± is the standard deviation over seeds. None of these trainings has converged: all "
+        "of CIFAR-10 until the baseline converges takes hours of a core for each. Trained on: "
         f"{'; '.join(sorted(trained_on)) or 'nothing yet'}.",
         "`python reproduction/reproduce.py all --task cifar-resnet` makes everything below, and goes on "
         "where it was with `--resume`.",

@@ -1,5 +1,7 @@
 """Suggestions equal fastai's; curves that allow none are refused."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -61,16 +63,41 @@ def test_the_default_is_a_quarter_of_the_last_rate_before_the_rise_of_the_smooth
     except ValueError:
         return  # Nothing can be read off it.
     curve, rates = smooth[read], lr[read]
-    lowest = int(np.argmin(curve))
-    descent = curve[: lowest + 1].max() - curve[lowest]
     ends = []
-    # Rounding may put a point on either side of the limit.
-    for tenth in (0.1 - 1e-6, 0.1 + 1e-6):
-        end = lowest
-        while end + 1 < len(curve) and curve[end + 1] <= curve[lowest] + tenth * descent:
-            end += 1
-        ends.append(rates[end] / 4)
-    assert ends[0] * (1 - 1e-9) <= got <= ends[1] * (1 + 1e-9)
+    # Rounding decides which of equal losses is the lowest, and on which side of the limit one is.
+    for lowest in np.flatnonzero(curve <= curve.min() + 1e-6):
+        for tenth in (0.1 - 1e-6, 0.1 + 1e-6):
+            end = lowest
+            descent = curve[: lowest + 1].max() - curve[lowest]
+            while end + 1 < len(curve) and curve[end + 1] <= curve[lowest] + tenth * descent:
+                end += 1
+            ends.append(rates[end] / 4)
+    assert min(ends) * (1 - 1e-9) <= got <= max(ends) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "place"),
+    [
+        ([4.0, 3.0, 2.0, 1.0], 3),  # Falls to its end.
+        ([4.0, 3.0, 1.0, 1.2, 1.4], 3),  # A tenth of the descent is 0.3.
+        ([3.0, 1.0, 1.1, 0.9, 1.0, 2.0, 0.95], 4),  # Up for good before it falls again.
+    ],
+)
+def test_the_edge(loss: list[float], place: int) -> None:
+    lr = np.geomspace(1e-3, 1, len(loss))
+    assert suggestion.edge(lr, np.array(loss)) == lr[place] / 4
+
+
+def test_a_loss_that_does_not_turn_up_warns() -> None:
+    falls = np.linspace(5, 1, 100)
+    with pytest.warns(UserWarning, match=r"does not turn up .*rates up to 10"):
+        suggested = result(falls).suggest()
+    assert suggested == result(falls).lr[-6] / 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result(falls).suggest("minimum")
+        result(bowl()).suggest()
+        result(np.append(falls[:-1], np.nan)).suggest()
 
 
 def fastai_valley(lr: np.ndarray, loss: np.ndarray) -> float:

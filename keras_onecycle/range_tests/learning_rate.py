@@ -34,11 +34,9 @@ class LRFinder(RangeTest):
     new epoch after an n-th of the data. `lr_find` does not.
 
     Args:
-        min_lr: Float, the first learning rate: above 0, or from 0 with `mode="linear"`. Defaults to
-            `1e-6`.
+        min_lr: Float, the first learning rate: above 0, or from 0 with `mode="linear"`. Defaults to `1e-6`.
         max_lr: Float above `min_lr`, the last learning rate. Defaults to `10.0`.
-        num_steps: Integer, at least 2: optimizer updates from the first to the last. Defaults to
-            `100`.
+        num_steps: Integer, at least 2: optimizer updates from the first to the last. Defaults to `100`.
         mode: `"exponential"`, or `"linear"` as in the papers. Defaults to `"exponential"`.
         stop_factor: Float above 1, or `None` for a test that never stops early. The test stops when the
             loss is NaN, or when the smoothed loss and each of the last 5 losses are more than this times
@@ -151,11 +149,9 @@ def lr_find(
         x: What `fit` takes: arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`, which are
             repeated as often as needed, or a generator, which is read once.
         y: Targets, as `fit` takes them. Defaults to `None`.
-        min_lr: Float, the first learning rate: above 0, or from 0 with `mode="linear"`. Defaults to
-            `1e-6`.
+        min_lr: Float, the first learning rate: above 0, or from 0 with `mode="linear"`. Defaults to `1e-6`.
         max_lr: Float above `min_lr`, the last learning rate. Defaults to `10.0`.
-        num_steps: Integer, at least 2: optimizer updates from the first to the last. Defaults to
-            `100`.
+        num_steps: Integer, at least 2: optimizer updates from the first to the last. Defaults to `100`.
         mode: `"exponential"`, or `"linear"` as in the papers. Defaults to `"exponential"`.
         stop_factor: Float above 1, how far the loss may rise before the test stops, as in `LRFinder`, or
             `None` for a test that never stops early. Defaults to `4.0`.

@@ -67,9 +67,8 @@ def momentum_find(
 ) -> RangeTestResult:
     """Runs the momentum range test on a compiled model and leaves no trace in it.
 
-    Momentum moves linearly from `start_momentum` to `end_momentum` at a fixed learning rate:
-    `momentum` of SGD, RMSprop and Muon, `beta_1` of the Adam family. The model is left as `lr_find`
-    leaves it.
+    Momentum moves linearly from `start_momentum` to `end_momentum` at a fixed learning rate: `momentum` of
+    SGD, RMSprop and Muon, `beta_1` of the Adam family. The model is left as `lr_find` leaves it.
 
     The test shows up to which momentum this learning rate trains, but not which momentum is best: in
     the paper the loss kept falling while momentum rose from 0.7 to 1. The paper advises a momentum that

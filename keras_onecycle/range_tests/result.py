@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
@@ -80,7 +81,7 @@ class RangeTestResult:
     >>> loss = 1 + (np.log10(lr) + 1) ** 2
     >>> result = keras_onecycle.RangeTestResult(lr=lr, loss=loss, smoothed_loss=loss)
     >>> round(result.suggest(), 4)
-    0.0326
+    0.157
     >>> round(result.suggest("minimum"), 4)
     0.0098
 
@@ -97,8 +98,7 @@ class RangeTestResult:
             such as `F1Score()` have one value for each class. Defaults to no metrics.
         momentum: Float array of shape `(points,)`: the momentum of each update of a momentum range
             test, in which `lr` stays the same. Defaults to `None`: a range test of the learning rate.
-        val_momentum: Float array of shape `(evaluations,)`, for a momentum range test. Defaults to
-            `None`.
+        val_momentum: Float array of shape `(evaluations,)`, for a momentum range test. Defaults to `None`.
 
     Raises:
         TypeError: If `val_metrics` is no dict.
@@ -167,16 +167,14 @@ class RangeTestResult:
 
         A test of the learning rate is read as in fastai, without its first tenth and its last five
         points. Losses that are NaN or infinite are ignored. A warning says when the curve falls by less
-        than single losses vary.
+        than single losses vary, or does not turn up.
 
         Args:
             method: `"edge"`, a quarter of the rate at which the loss, smoothed to both sides, turns up;
-                by the moving average, as in fastai, `"valley"` (half way down the longest descent),
-                `"minimum"` (a tenth of the rate with the lowest loss), `"steep"` (the steepest descent) or
-                `"slide"` (where the slope has settled); for a momentum range test `"stable"` (the largest
-                momentum before the loss turns up); or a function of two arrays, learning rates or momenta
-                and smoothed losses, that returns a float. On noisy curves `"steep"` and `"slide"` may be far
-                off. Defaults to `"auto"`: `"edge"`, or `"stable"`.
+                `"valley"`, `"minimum"`, `"steep"` or `"slide"`, as in fastai; for a momentum range test
+                `"stable"`, the largest momentum before the loss turns up; or a function of two arrays,
+                learning rates or momenta and smoothed losses, that returns a float. `"steep"` and `"slide"`
+                may be far off on noisy curves. Defaults to `"auto"`: `"edge"`, or `"stable"`.
 
         Returns:
             A float, for `OneCycle(max_lr=...)` or for an optimizer's momentum.
@@ -216,6 +214,13 @@ class RangeTestResult:
             raise ValueError(
                 f"`method` must return a {kind.wanted}. Received: "
                 f"method={method!r}, which returned {suggested!r}"
+            )
+        # A test that ended with a NaN has turned up after the points that are read.
+        if function is edge and np.isfinite(self.loss[-1]) and 4 * value >= tested[kept][-1]:
+            warnings.warn(
+                "The loss does not turn up before the last five points, so the suggestion may be too low. "
+                f"Run the test up to a higher `max_lr`. Received: rates up to {self.lr[-1]:.3g}",
+                stacklevel=2,
             )
         return value
 

@@ -22,9 +22,9 @@ DEFAULT, DEFAULT_FOR_MOMENTUM = "edge", "stable"
 def edge(lr: np.ndarray, loss: np.ndarray) -> float:
     """Suggests a quarter of the learning rate at which the loss turns up.
 
-    It has turned up where it is above its lowest by more than a tenth of its descent.
-    `RangeTestResult.suggest` gives it losses smoothed in both directions, which do not lag behind as a
-    moving average does.
+    It has turned up where it is above its lowest by more than a tenth of its descent. Where it does not, the
+    suggestion is a quarter of the last rate. `RangeTestResult.suggest` gives it losses smoothed in both
+    directions, which do not lag behind as a moving average does.
 
     Example:
 

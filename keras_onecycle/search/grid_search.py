@@ -116,13 +116,11 @@ def grid_search(
             of each parameter), for the whole search.
         epochs: Integer, at least 1: those of each training. Defaults to `10`.
         batch_size: Integer, at least 1, for arrays. Defaults to `32`.
-        seed: Integer: of the folds, and fold `n` of each setting is trained with `seed + n`. Defaults
-            to `0`.
+        seed: Integer: of the folds, and fold `n` of each setting is trained with `seed + n`. Defaults to `0`.
         one_cycle: Dict of arguments of `OneCycle`. Defaults to `None`.
         range_test: Dict of arguments of `lr_find`. Defaults to `None`.
         suggest: What `RangeTestResult.suggest` takes. Defaults to `"auto"`.
-        sampler: `"grid"` for every combination, `"tpe"`, or one of Optuna's samplers. Defaults to
-            `"grid"`.
+        sampler: `"grid"` for every combination, `"tpe"`, or one of Optuna's samplers. Defaults to `"grid"`.
         num_trials: Integer, at least 1: settings to draw. Required with a sampler, else `None`, the default.
         pruner: An Optuna pruner, asked after each epoch; the model is then evaluated after each epoch too.
             Defaults to `None`.

@@ -129,8 +129,7 @@ class SearchResult:
         Of settings that differ only in other parameters, it draws the best.
 
         Args:
-            parameters: One or two names. Defaults to `None`: those of the search, if they are at most
-                two.
+            parameters: One or two names. Defaults to `None`: those of the search, if they are at most two.
             ax: Matplotlib Axes to draw into. Defaults to `None`: a new figure.
 
         Returns:

@@ -74,20 +74,6 @@ PRESETS = {
         subsets=(2_500, 5_000, 10_000),
         depths=(8, 14, 20),
     ),
-    # All of CIFAR-10 until the longest baseline has converged: minutes of a GPU, a day of a core.
-    "converged": Preset(
-        Settings(
-            depth=8,
-            epochs=15,
-            batch_size=512,
-            input="arrays",
-            steps_per_execution=97,
-            validation_freq=5,
-        ),
-        cycle_epochs=(15, 30),
-        baseline_epochs=(15, 30, 60, 120),
-        grid=(0.3, 1.0, 3.0),
-    ),
     # As fastai published it. One evaluation in five epochs and one Python call an epoch: a GPU waits for
     # nothing else.
     "accelerator": Preset(

@@ -114,7 +114,14 @@ def tuned(lab: Lab) -> str:
             (results,) = lab.of(one)
             cells = ["diverged" if end < DIVERGED else f"{end:.2f}" for end in grid.values()]
             rows.append([TUNED[one.policy], one.epochs, *cells, ended(results)])
-    return table(["policy", "epochs", *(f"{rate:g}" for rate in RATES), "best, %"], rows)
+    shown = {(name, epochs) for name, epochs, *_ in rows}
+    missing = [
+        f"{TUNED[policy]} in {epochs} epochs"
+        for policy, epochs in kinds
+        if (TUNED[policy], epochs) not in shown
+    ]
+    text = table(["policy", "epochs", *(f"{rate:g}" for rate in RATES), "best, %"], rows)
+    return f"{text}\n\nNot tuned yet: {', '.join(missing)}." if missing else text
 
 
 def range_tests(lab: Lab) -> str:
