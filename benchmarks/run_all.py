@@ -25,7 +25,7 @@ BENCHMARKS = (
     "beside_pytorch",
     "suggestion_quality",
     "suggestion_on_larger_sets",
-    "suggestion_on_unseen_sets",
+    "suggestion_on_new_tasks",
     "input_pipeline",
     "train_step",
     "equal_tuning",
@@ -35,7 +35,7 @@ OF_TRAININGS = (
     "time_to_accuracy",
     "suggestion_quality",
     "suggestion_on_larger_sets",
-    "suggestion_on_unseen_sets",
+    "suggestion_on_new_tasks",
 )
 
 

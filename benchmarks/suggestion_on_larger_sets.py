@@ -12,7 +12,7 @@ MNIST and CIFAR-10 come from `tensorflow_datasets`: name its folder in TFDS_DATA
 
 from _common.cifar10 import resnet
 from _common.mnist import mnist_lenet
-from _common.regret import Comparison
+from _common.regret import GRID, Comparison
 from _common.tasks import Task, cifar, dense, diamonds, mnist
 
 TASKS = {
@@ -29,10 +29,6 @@ TASKS["CIFAR-10 (2,000), ResNet-8"] = Task(lambda seed: cifar(), lambda x, _: re
 TASKS["CIFAR-10 (2,000), ResNet-20"] = Task(
     lambda seed: cifar(), lambda x, _: resnet(20), 10, 64, 6
 )
-GRID = {
-    "SGD": [10 ** (k / 2) for k in range(-5, 2)],
-    "AdamW": [10 ** (k / 2) for k in range(-8, -1)],
-}
 
 
 def grids(name: str) -> dict[str, list[float]]:

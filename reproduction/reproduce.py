@@ -94,8 +94,8 @@ def page(made: dict[str, dict[str, str]], out: Path, preset: str) -> str:
         ),
         "## LeNet on MNIST",
         _one_line(lenet["setting"]),
-        "`python reproduction/reproduce.py all` trains all of it in about four days of a core, and goes on "
-        "where it was. With `--redraw` it draws what is there. Trained on: "
+        "`python reproduction/reproduce.py all` trains all of it in an estimated two days of a core, and "
+        "goes on where it was. With `--redraw` it draws what is there. Trained on: "
         f"{'; '.join(mnist_lenet.lab.Lab(out=out).environments()) or 'nothing yet'}.",
     ]
     for number, name in enumerate(NAMES, start=1):

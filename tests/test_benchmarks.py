@@ -69,6 +69,10 @@ def test_the_published_table_of_the_stop_rule_is_of_the_published_figures() -> N
     assert stop_rule.table(figures) in (ROOT / "docs" / "benchmarks" / "stop_rule.md").read_text()
 
 
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/index.md"])
 def test_what_one_gains_is_what_the_published_table_says(name: str) -> None:
     told = " ".join((ROOT / name).read_text().split())
@@ -76,9 +80,9 @@ def test_what_one_gains_is_what_the_published_table_says(name: str) -> None:
     of_50 = []
     for part in page.partition("## Tuned")[::2]:
         (row,) = (line for line in part.splitlines() if line.startswith("| reached |"))
-        cells = [cell.strip().split(" of ") for cell in row.strip("|").split("|")[2:]]
-        assert {total for _, total in cells} == {"50"}
-        of_50.append([there for there, _ in cells])
+        counts = [cell.split(" of ") for cell in cells(row)[2:]]
+        assert {total for _, total in counts} == {"50"}
+        of_50.append([there for there, _ in counts])
     (cycle, _, cosine, constant, _, adam), (of_cycle, of_cosine, of_constant, _) = of_50
     for part in (
         f"within 12 epochs in {cycle} of 50 cases (ten small tasks, five seeds)",
@@ -89,26 +93,21 @@ def test_what_one_gains_is_what_the_published_table_says(name: str) -> None:
         assert part in told.replace("**", "")
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip().strip("|").split("|")]
-
-
 def test_what_suggestions_lose_is_what_the_published_tables_say() -> None:
     pages = {}
-    for name in ("on_unseen_sets", "quality", "on_larger_sets"):
+    for name in ("on_new_tasks", "quality", "on_larger_sets"):
         page = (ROOT / "docs" / "benchmarks" / f"suggestion_{name}.md").read_text()
         rows = [cells(line) for line in page.splitlines() if line.startswith("| ")]
         # The first table of the page has one line for each method.
         pages[name] = {row[0].removesuffix(" (default)"): row[1:3] for row in reversed(rows)}
     text = (ROOT / "docs" / "range_test.md").read_text()
     table = text.partition("| learning rate by |")[2].partition("\n\n")[0].splitlines()[2:]
-    assert len(table) == 5
-    for label, *told in map(cells, table):
-        name = label.strip("`").removeprefix("none: ").replace("AdamW)", "").replace(", Adam, ", "")
-        name = next(key for key in pages["quality"] if key.startswith(name.rstrip(", ")))
+    methods = ("edge", "minimum", "valley", "Keras's default rate", "0.1 (SGD), 0.01 (Adam)")
+    for (label, *told), name in zip(map(cells, table), methods, strict=True):
+        assert name.rstrip(")") in label
         of = [page[name][0] for page in pages.values()]
         assert told == [*of, pages["on_larger_sets"][name][1]]
     readme = " ".join((ROOT / "README.md").read_text().split())
-    new, larger = (pages[name]["edge"][0] for name in ("on_unseen_sets", "on_larger_sets"))
+    new, larger = (pages[name]["edge"][0] for name in ("on_new_tasks", "on_larger_sets"))
     assert f"accuracy after one cycle was {new} percentage points" in readme
     assert f"best rate of a grid, and {larger} on the harder tasks" in readme

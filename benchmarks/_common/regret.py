@@ -15,9 +15,13 @@ from _common import rounds
 from _common.store import Store, parse
 from _common.tasks import Task
 from keras_onecycle import OneCycle, RangeTestResult, lr_find
+from keras_onecycle.range_tests.suggestion import DEFAULT
 
-# Of `RangeTestResult.suggest`.
-DEFAULT = "edge"
+# The learning rates of SGD and AdamW, by half decades.
+GRID = {
+    "SGD": [10 ** (k / 2) for k in range(-5, 2)],
+    "AdamW": [10 ** (k / 2) for k in range(-8, -1)],
+}
 
 # Without a range test: what Keras takes where no learning rate is given, and what is usual.
 NO_TEST = {

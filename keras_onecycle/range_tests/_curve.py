@@ -7,7 +7,6 @@ import numpy as np
 # The last losses that must all say that the loss has risen: see benchmarks/stop_rule.py.
 _VERDICT = 5
 
-
 # Points to each side that count in the curve that is drawn and read: a Gaussian of this deviation.
 _WIDTH = 3.0
 

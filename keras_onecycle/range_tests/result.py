@@ -216,7 +216,8 @@ class RangeTestResult:
                 f"method={method!r}, which returned {suggested!r}"
             )
         # A test that ended with a NaN has turned up after the points that are read.
-        if function is edge and np.isfinite(self.loss[-1]) and 4 * value >= tested[kept][-1]:
+        last = edge(tested[kept][-1:], smoothed[kept][-1:])
+        if function is edge and np.isfinite(self.loss[-1]) and value == last:
             warnings.warn(
                 "The loss does not turn up before the last five points, so the suggestion may be too low. "
                 f"Run the test up to a higher `max_lr`. Received: rates up to {self.lr[-1]:.3g}",

@@ -4,7 +4,6 @@ A figure is a function of the lab. It asks the lab for trainings, draws their re
 for the page.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -98,28 +97,16 @@ def super_convergence(lab: Lab) -> str:
 
 def tuned(lab: Lab) -> str:
     """Returns the table of each policy at the best rate of one grid, at the same number of epochs."""
-    kinds = [(policy, epochs) for epochs in (12, 25, 85) for policy in TUNED]
-    # All at once: several processes share them.
-    lab.make(one for kind in kinds for one in lab.grid(*kind).values())
-    chosen: dict[Run, dict[float, float]] = {}
-    for policy, epochs in kinds:
-        # What is not trained has no row.
-        with contextlib.suppress(MissingRunError):
-            best, ends = lab.best_lr(policy, epochs)
-            chosen[run(policy, best, epochs)] = ends
-    lab.make(replace(one, seed=seed) for seed in lab.seeds for one in chosen)
-    rows = []
-    for one, grid in chosen.items():
-        with contextlib.suppress(MissingRunError):
-            (results,) = lab.of(one)
-            cells = ["diverged" if end < DIVERGED else f"{end:.2f}" for end in grid.values()]
-            rows.append([TUNED[one.policy], one.epochs, *cells, ended(results)])
-    shown = {(name, epochs) for name, epochs, *_ in rows}
-    missing = [
-        f"{TUNED[policy]} in {epochs} epochs"
-        for policy, epochs in kinds
-        if (TUNED[policy], epochs) not in shown
-    ]
+    rows, missing = [], []
+    for policy, epochs in ((policy, epochs) for epochs in (12, 25, 85) for policy in TUNED):
+        try:
+            best, grid = lab.best_lr(policy, epochs)
+            (results,) = lab.of(run(policy, best, epochs))
+        except MissingRunError:
+            missing.append(f"{TUNED[policy]} in {epochs} epochs")
+            continue
+        cells = ["diverged" if end < DIVERGED else f"{end:.2f}" for end in grid.values()]
+        rows.append([TUNED[policy], epochs, *cells, ended(results)])
     text = table(["policy", "epochs", *(f"{rate:g}" for rate in RATES), "best, %"], rows)
     return f"{text}\n\nNot tuned yet: {', '.join(missing)}." if missing else text
 

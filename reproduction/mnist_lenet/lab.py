@@ -70,17 +70,13 @@ class Lab:
 
     def best_lr(self, policy: str, epochs: int) -> tuple[float, dict[float, float]]:
         """Returns the rate of the grid that ends best with the tuning seed, and each end in percent."""
-        grid = self.grid(policy, epochs)
+        grid = {rate: run(policy, rate, epochs, TUNING_SEED) for rate in RATES}
         self.make(grid.values())
         results = {rate: self.read(one) for rate, one in grid.items()}
         if None in results.values():
             raise self._missing(f"grid of {policy} in {epochs} epochs")
         ends = {rate: 100 * result["test_accuracy"][-1] for rate, result in results.items()}
         return max(ends, key=ends.get), ends
-
-    def grid(self, policy: str, epochs: int) -> dict[float, Run]:
-        """Returns the trainings that a rate is chosen with."""
-        return {rate: run(policy, rate, epochs, TUNING_SEED) for rate in RATES}
 
     def range_tests(self, one: Run, num_steps: int, max_lr: float) -> list[RangeTestResult]:
         """Returns linear range tests from 0 of the network of a training, one a seed."""

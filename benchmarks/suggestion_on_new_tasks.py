@@ -1,6 +1,6 @@
 """How good the suggested learning rates are on tasks that no method was chosen on.
 
-usage: python benchmarks/suggestion_on_unseen_sets.py [--save] [--resume] [--tasks NAME ...] [--seeds N]
+usage: python benchmarks/suggestion_on_new_tasks.py [--save] [--resume] [--tasks NAME ...] [--seeds N]
                                                       [--small]
 
 As `suggestion_quality`, with SGD and AdamW, on images of MNIST with three networks that the other pages do
@@ -10,9 +10,8 @@ convolutions and batch normalization (of 64).
 MNIST comes from `tensorflow_datasets`: name its folder in TFDS_DATA_DIR.
 """
 
-from _common.regret import Comparison
+from _common.regret import GRID, Comparison
 from _common.tasks import Task, convolutional, dense, mnist
-from suggestion_on_larger_sets import GRID
 
 TASKS = {
     "MNIST (10,000), dense": Task(lambda seed: mnist(10_000), dense(64), 10, 128, 4),
@@ -25,8 +24,8 @@ COMPARISON = Comparison(
     TASKS,
     lambda name: GRID,
     ("edge", "valley", "minimum"),
-    "No method was chosen on these tasks; their images and two of the networks are in other tasks of the two "
-    "pages before.",
+    "No method was chosen on these tasks; their images and two of the networks are among those of the small "
+    "and the larger sets, but not together.",
 )
 
 if __name__ == "__main__":
