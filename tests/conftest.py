@@ -56,10 +56,6 @@ NOT_ON_TORCH = {
     "test_weight_decay_is_l2_whose_gradient_is_wd_times_w_on_kernels": "gradients of TensorFlow or JAX",
     "test_the_state_of_a_stateful_rnn_is_put_back": "Keras does not train a stateful RNN there",
     "test_a_distributed_model_is_refused": "no `keras.distribution`",
-    "test_the_processor_is_asked": "the example is for TensorFlow and JAX",
-    "test_strategies_that_do_not_work_are_named_with_one_that_does": "the same",
-    "test_resumed_it_goes_on_in_the_cycle": "the same",
-    "test_done_is_done": "the same",
 }
 
 

@@ -54,7 +54,7 @@ def set_up(
         )
     wanted = {"mirrored": "tensorflow", "data_parallel": "jax"}.get(strategy, backend)
     if backend != wanted:
-        other = "data_parallel" if backend == "jax" else "mirrored"
+        other = {"jax": "data_parallel", "tensorflow": "mirrored"}.get(backend, "none")
         raise ValueError(
             f"--strategy {strategy} is for KERAS_BACKEND={wanted}; on {backend} use --strategy {other}. "
             f"Received: strategy={strategy!r}"

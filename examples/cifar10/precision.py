@@ -40,6 +40,13 @@ def fast_precision() -> tuple[str, str]:
 
         device = jax.devices()[0]
         return choose(device.platform, cpu_flags(), _number(device))
+    if keras.backend.backend() == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            major, minor = torch.cuda.get_device_capability()
+            return choose("gpu", capability=major + minor / 10)
+        return choose("cpu", cpu_flags())
     import tensorflow as tf
 
     if tf.config.list_physical_devices("TPU"):

@@ -32,6 +32,9 @@ def environment() -> dict[str, Any]:
     module = __import__(backend)
     if backend == "jax":
         devices = [device.device_kind for device in module.devices()]
+    elif backend == "torch":
+        count = module.cuda.device_count()
+        devices = [module.cuda.get_device_name(index) for index in range(count)] or ["cpu"]
     else:
         names = module.config.list_physical_devices("GPU")
         devices = [

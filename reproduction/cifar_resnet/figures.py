@@ -69,7 +69,8 @@ def factor(
     """
     wanted = accuracies(one).mean()
     budgets = [runs[0]["updates"] for runs in piecewise]
-    per_seed = np.array([accuracies(runs) for runs in piecewise]).T
+    # Of the seeds that all lengths have.
+    per_seed = zip(*map(accuracies, piecewise), strict=False)
     needed = np.array([updates_needed(budgets, reached, wanted) for reached in per_seed])
     factors = needed / one[0]["updates"]
     # The shortest training may have been more than enough.
@@ -84,7 +85,7 @@ def factor(
 def super_convergence(lab: Lab) -> str:
     """Figure 1."""
     best, grids = {}, {}
-    for policy in lab.preset.published_rates or ("one_cycle", "cosine", "piecewise"):
+    for policy in lab.preset.rates or ("one_cycle", "cosine", "piecewise"):
         best[policy], grids[policy] = lab.best_lr(policy)
     of_length = {
         policy: [lab.runs(policy=policy, max_lr=best[policy], epochs=n) for n in lengths]
@@ -105,12 +106,11 @@ def super_convergence(lab: Lab) -> str:
         )
     finish(axes[0], "optimizer updates", "test accuracy (%)")
     for label, kind in (("one cycle", cycles), ("piecewise constant", piecewise)):
-        reached = np.array([accuracies(runs) for runs in kind])
+        reached = [accuracies(runs) for runs in kind]
         updates = [runs[0]["updates"] for runs in kind]
-        deviation = reached.std(axis=1, ddof=1) if reached.shape[1] > 1 else None
-        axes[1].errorbar(
-            updates, reached.mean(axis=1), deviation, marker="o", capsize=3, label=label
-        )
+        means = [one.mean() for one in reached]
+        deviations = [one.std(ddof=len(one) > 1) for one in reached]
+        axes[1].errorbar(updates, means, deviations, marker="o", capsize=3, label=label)
     axes[1].set_xscale("log")
     lengths = sorted({runs[0]["updates"] for runs in (*cycles, *piecewise)})
     axes[1].set_xticks(lengths, [str(length) for length in lengths])
@@ -140,8 +140,8 @@ def super_convergence(lab: Lab) -> str:
         "mean accuracy, divided by one cycle's updates. It is interpolated for each seed between the "
         "measured lengths, on a logarithmic scale.\n\n"
     )
-    if lab.preset.published_rates:
-        return text + "The learning rates are the published ones."
+    if lab.preset.rates:
+        return text + "The learning rates are given, not tuned."
     grid_lines = "\n".join(
         f"- {grid_text(policy.replace('_', ' '), grid)}" for policy, grid in grids.items()
     )
@@ -154,61 +154,66 @@ def super_convergence(lab: Lab) -> str:
 
 def range_tests(lab: Lab) -> str:
     """Figure 2."""
-    lengths = (lab.preset.short_range_test, lab.preset.long_range_test)
     axes = panels(3)
     rows = []
-    for length in lengths:
-        result = lab.range_test(num_steps=length, validate=True)
-        label = f"{length} updates"
-        (line,) = axes[0].plot(result.lr, result.smoothed_loss, label=label)
-        axes[1].plot(result.val_lr, result.val_loss, marker="o", markersize=3, label=label)
-        axes[2].plot(
-            result.val_lr,
-            100 * result.val_metrics["accuracy"],
-            marker="o",
-            markersize=3,
-            label=label,
+    for number, length in enumerate((lab.preset.short_range_test, lab.preset.long_range_test)):
+        found = []
+        for result in lab.range_tests(num_steps=length, validate=True):
+            style = {"color": f"C{number}", "label": None if found else f"{length} updates"}
+            found.append(suggestions(result))
+            axes[0].plot(result.lr, result.smoothed_loss, **style)
+            axes[1].plot(result.val_lr, result.val_loss, marker="o", markersize=3, **style)
+            accuracy = 100 * result.val_metrics["accuracy"]
+            axes[2].plot(result.val_lr, accuracy, marker="o", markersize=3, **style)
+            if found[-1]["edge"] != "none":
+                at = float(found[-1]["edge"])
+                axes[0].axvline(at, linestyle="--", color=style["color"], alpha=0.7)
+        names = found[0]
+        rows.append(
+            [f"{length} updates", *(", ".join(one[name] for one in found) for name in names)]
         )
-        suggested = suggestions(result)
-        rows.append([label, *suggested.values()])
-        if suggested["edge"] != "none":
-            at = float(suggested["edge"])
-            axes[0].axvline(at, linestyle="--", color=line.get_color(), alpha=0.7)
     test_losses = np.concatenate([line.get_ydata() for line in axes[1].lines])
     axes[1].set_ylim(0, min(np.nanmax(test_losses), 8) * 1.05)
     finish(axes[0], "learning rate", "training loss, smoothed (dashed: suggested)")
     finish(axes[1], "learning rate", "test loss")
     finish(axes[2], "learning rate", "test accuracy (%)")
     save(lab.pictures, "range-test", axes[0])
-    return table(["range test", *(f"`{method}`" for method in suggested)], rows)
+    return table(["range test", *(f"`{name}`" for name in names)], rows)
 
 
 def large_lr_regularizes(lab: Lab) -> str:
     """Figure 3."""
-    result = lab.range_test(num_steps=lab.preset.long_range_test, validate=True)
     low, high = 0.2, 2.0
     axes = panels(2)
-    inside = (result.lr >= low) & (result.lr <= high)
-    at_tests = (result.val_lr >= low) & (result.val_lr <= high)
-    training_loss = np.interp(result.val_lr[at_tests], result.lr, _window(result.loss))
-    test_loss = result.val_loss[at_tests]
-    axes[0].plot(result.lr[inside], _window(result.loss)[inside], label="training loss")
-    axes[0].plot(result.val_lr[at_tests], test_loss, marker="o", markersize=3, label="test loss")
-    axes[0].set_ylim(0, min(6, 1.05 * np.nanmax(test_loss)))
+    # By seed: training loss, test loss and their difference, each over the first and last third of the rates.
+    thirds = []
+    results = lab.range_tests(num_steps=lab.preset.long_range_test, validate=True)
+    for number, result in enumerate(results):
+        inside = (result.lr >= low) & (result.lr <= high)
+        at_tests = (result.val_lr >= low) & (result.val_lr <= high)
+        rates, window = result.val_lr[at_tests], _window(result.loss)
+        training_loss = np.interp(rates, result.lr, window)
+        test_loss = result.val_loss[at_tests]
+        gap = test_loss - training_loss
+        labels = ("training loss", "test loss") if number == 0 else (None, None)
+        axes[0].plot(result.lr[inside], window[inside], color="C0", label=labels[0])
+        style = {"color": "C1", "marker": "o", "markersize": 3}
+        axes[0].plot(rates, test_loss, label=labels[1], **style)
+        axes[1].plot(rates, gap, **style)
+        third = max(1, len(rates) // 3)
+        thirds.append(
+            [(v[:third].mean(), v[-third:].mean()) for v in (training_loss, test_loss, gap)]
+        )
+    axes[0].set_ylim(0, min(6, axes[0].get_ylim()[1]))
     finish(axes[0], "learning rate", "loss")
-    axes[1].plot(result.val_lr[at_tests], test_loss - training_loss, marker="o", markersize=3)
     finish(axes[1], "learning rate", "test loss minus training loss", legend=False)
     save(lab.pictures, "large-lr-regularizes", axes[0])
-    third = max(1, len(test_loss) // 3)
+    names = ("training loss", "test loss", "test loss minus training loss")
     rows = [
-        [name, f"{values[:third].mean():.3f}", f"{values[-third:].mean():.3f}"]
-        for name, values in (
-            ("training loss", training_loss),
-            ("test loss", test_loss),
-            ("test loss minus training loss", test_loss - training_loss),
-        )
+        [name, *(spread(np.array(seeds), 3) for seeds in zip(*of_seeds, strict=True))]
+        for name, of_seeds in zip(names, zip(*thirds, strict=True), strict=True)
     ]
-    first, last = result.val_lr[at_tests][third - 1], result.val_lr[at_tests][-third]
+    first, last = rates[third - 1], rates[-third]
     return table(["mean over", f"LR {low:g} to {first:.2g}", f"LR {last:.2g} to {high:g}"], rows)
 
 
@@ -362,5 +367,3 @@ FIGURES: dict[str, Callable[[Lab], str]] = {
     "limited-data": limited_data,
     "architectures": architectures,
 }
-# Trainings of each kind where it is not 1.
-SEEDS = {"super-convergence": 3, "batch-size": 2, "momentum": 2, "weight-decay": 2}

@@ -4,7 +4,7 @@ The figures ask for trainings and range tests as if they were free. Those that a
 their files. The others are trained, or named in an error where only pictures are to be drawn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Preset:
         cycle_epochs: Epochs of one cycle in figure 1, ascending.
         baseline_epochs: Epochs of the piecewise-constant trainings, ascending; their rate is chosen
             with the middle one.
-        published_rates: Learning rates of policies that are not tuned here; those without one have
+        rates: Learning rates of policies that are not tuned here; those without one have
             no part in figure 1. Empty: all are tuned.
         grid: Learning rates to choose from; extended while the best stands at an end.
         tuning_seed: The seed that rates are chosen with. No reported training has it.
@@ -45,7 +45,7 @@ class Preset:
     base: Settings
     cycle_epochs: tuple[int, ...]
     baseline_epochs: tuple[int, ...]
-    published_rates: Mapping[str, float] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
     grid: tuple[float, ...] = (0.1, 0.3, 1.0)
     tuning_seed: int = 100
     short_range_test: int = 100
@@ -74,6 +74,14 @@ PRESETS = {
         subsets=(2_500, 5_000, 10_000),
         depths=(8, 14, 20),
     ),
+    # Two cores for hours: the longest baseline converges.
+    "full": Preset(
+        Settings(depth=8, epochs=15, batch_size=128, input="arrays", validation_freq=5),
+        cycle_epochs=(15, 30),
+        baseline_epochs=(15, 45),
+        # The best at small size, which `cpu` tunes.
+        rates={"one_cycle": 1.0, "piecewise": 0.3},
+    ),
     # As fastai published it. One evaluation in five epochs and one Python call an epoch: a GPU waits for
     # nothing else.
     "accelerator": Preset(
@@ -89,7 +97,7 @@ PRESETS = {
         cycle_epochs=(35, 50, 70),
         baseline_epochs=(35, 50, 70, 140),
         # fastai's, and He et al.'s.
-        published_rates={"one_cycle": 3.0, "piecewise": 0.1},
+        rates={"one_cycle": 3.0, "piecewise": 0.1},
     ),
 }
 
@@ -155,8 +163,12 @@ class Lab:
         )
 
     def runs(self, **changes: Any) -> list[dict[str, Any]]:
-        """Returns the results of one training for each seed."""
-        return [self.run(seed=seed, **changes) for seed in self.seeds]
+        """Returns the results of one training for each seed; of those that are there, to draw."""
+        return self._of_seeds(self.run, changes)
+
+    def range_tests(self, **arguments: Any) -> list[RangeTestResult]:
+        """Returns a range test for each seed; those that are there, to draw."""
+        return self._of_seeds(self.range_test, arguments)
 
     def range_test(
         self, *, num_steps: int, validate: bool = False, **changes: Any
@@ -195,8 +207,8 @@ class Lab:
         Every policy gets the same grid, which goes on by factors of about 3 while the best rate
         stands at an end of it.
         """
-        if policy in self.preset.published_rates:
-            return self.preset.published_rates[policy], {}
+        if policy in self.preset.rates:
+            return self.preset.rates[policy], {}
         baselines = self.preset.baseline_epochs
         epochs = self.preset.base.epochs
         if policy == "piecewise":
@@ -216,6 +228,17 @@ class Lab:
                 return best, dict(sorted(accuracy.items()))
             factor = np.sqrt(10) if best == max(accuracy) else 1 / np.sqrt(10)
             rates = [float(f"{best * factor:.1g}")]
+
+    def _of_seeds(self, make: Callable[..., Any], arguments: Mapping[str, Any]) -> list[Any]:
+        found, missing = [], None
+        for seed in self.seeds:
+            try:
+                found.append(make(seed=seed, **arguments))
+            except MissingRunError as error:
+                missing = missing or error
+        if missing and not found:
+            raise missing
+        return found
 
     def _folder(self, settings: Settings, kind: str | None = None) -> Path:
         base = self.preset.base

@@ -1,6 +1,6 @@
-"""Which pixels a random crop and flip takes: arithmetic that NumPy, TensorFlow and JAX share."""
+"""Which pixels a random crop and flip takes, for the pipeline and for the layer."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -16,22 +16,23 @@ def num_choices(padding: int) -> int:
     return 2 * (2 * padding + 1) ** 2
 
 
-def pixel_indices(choices: Any, height: int, width: int, padding: int) -> Any:
-    """Returns the pixels of a padded image, row by row, that make the cropped and flipped one.
+def pixel_indices(height: int, width: int, padding: int) -> np.ndarray:
+    """Returns, for each crop and flip, the pixels of the padded image that make the new one, row by row.
 
     Args:
-        choices: Integer tensor of shape `(batch,)`, values in `[0, num_choices(padding))`.
         height: Integer, the height of the image before padding, and of the crop.
         width: Integer, the width.
         padding: Integer, at least 0: pixels of padding on each side.
 
     Returns:
-        Integer tensor of shape `(batch, height, width)`.
+        int32 array of shape `(num_choices(padding), height * width)`. The first row of all, with no
+        padding, is the image itself.
     """
-    choices = choices[:, None]
+    choices = np.arange(num_choices(padding), dtype="int32")[:, None]
     flip = choices % 2
     top = choices // 2 % (2 * padding + 1)
     left = choices // 2 // (2 * padding + 1)
-    rows = top + np.arange(height, dtype="int32")
-    columns = left + flip * (width - 1) + (1 - 2 * flip) * np.arange(width, dtype="int32")
-    return rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    rows = top + np.arange(height)
+    columns = left + flip * (width - 1) + (1 - 2 * flip) * np.arange(width)
+    indices = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    return indices.reshape(len(choices), -1).astype("int32")

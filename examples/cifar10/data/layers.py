@@ -91,11 +91,12 @@ class RandomCropFlip(keras.layers.Layer):
         choices = keras.random.randint(
             (batch,), 0, num_choices(self.padding), dtype="int32", seed=self.seed_generator
         )
-        indices = pixel_indices(choices, height, width, self.padding)
+        indices = ops.take(pixel_indices(height, width, self.padding), choices, axis=0)
         pixels = ops.reshape(padded, (batch, padded.shape[1] * padded.shape[2], channels))
         # Image by image, for the compiler: in one gather over the batch, JAX would send all images to
         # every device that shares it.
-        return ops.vectorized_map(lambda image: ops.take(*image, axis=0), (pixels, indices))
+        moved = ops.vectorized_map(lambda image: ops.take(*image, axis=0), (pixels, indices))
+        return ops.reshape(moved, (batch, height, width, channels))
 
     def compute_output_spec(self, images: Any, training: bool = False) -> keras.KerasTensor:
         return keras.KerasTensor(images.shape, images.dtype)

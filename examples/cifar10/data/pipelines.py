@@ -197,19 +197,17 @@ def training_batches(
 ) -> "tf.data.Dataset":
     """Returns shuffled, augmented, standardised batches of uint8 images of shape `(n, 32, 32, 3)`."""
     tf = _tensorflow(name)
-    # The first choice of all, with no padding, is the image itself.
+    # With no padding, the first choice is the image itself.
     margin, number = (PADDING, num_choices(PADDING)) if augment else (0, 1)
     border = (margin, margin)
     padded = np.pad(x, ((0, 0), border, border, (0, 0)), PADDING_MODES[padding])
     _, height, width, channels = x.shape
     size = padded.shape[1] * padded.shape[2]
-    table = pixel_indices(np.arange(number, dtype="int32"), height, width, margin)
     standardize = _standardizer(name, height * width)
     with tf.device("CPU:0"):
         pixels = tf.constant(padded.reshape(-1, channels))
         labels = tf.constant(y)
-        # A row of flat indices for each crop and flip.
-        table = tf.constant(table.reshape(number, -1))
+        table = tf.constant(pixel_indices(height, width, margin))
 
     def make(indices: Any, seeds: Any) -> tuple[Any, Any]:
         choices = tf.random.stateless_uniform(tf.shape(indices), seeds, 0, number, tf.int32)
