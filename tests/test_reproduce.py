@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import comparing
 import reproduce
 import training
 from cifar_resnet import figures
@@ -102,6 +103,14 @@ def test_a_training_is_made_once(trained: list, tmp_path: Path) -> None:
     assert len(trained) == len({replace(settings) for settings in trained}) == 3
 
 
+def test_to_draw_the_seeds_that_are_there_are_enough(trained: list, tmp_path: Path) -> None:
+    with pytest.raises(MissingRunError, match=r"seed=0 is not done"):
+        lab(tmp_path, train=False).runs(max_lr=1.0)
+    second = lab(tmp_path).run(max_lr=1.0, seed=1)
+    assert lab(tmp_path, train=False).runs(max_lr=1.0) == [second]
+    assert len(lab(tmp_path).runs(max_lr=1.0)) == len(trained) == 3
+
+
 def test_the_grid_goes_on_until_the_best_rate_is_inside(trained: list, tmp_path: Path) -> None:
     for policy, best in BEST.items():
         found, grid = lab(tmp_path).best_lr(policy)
@@ -140,19 +149,16 @@ def test_what_is_missing_or_damaged_is_named(trained: list, tmp_path: Path) -> N
         ([70, 90, 80], 85, 100 * 2**0.75),
     ],
 )
-def test_updates_needed(reached: list, wanted: float, updates: float) -> None:
-    assert figures.updates_needed([100, 200, 400], reached, wanted) == pytest.approx(updates)
+def test_length_needed(reached: list, wanted: float, updates: float) -> None:
+    assert comparing.length_needed([100, 200, 400], reached, wanted) == pytest.approx(updates)
 
 
 def test_factor() -> None:
-    def runs(updates: int, *reached: float) -> list[dict]:
-        return [{"updates": updates, "test_accuracy": value / 100} for value in reached]
-
-    piecewise = [runs(100, 70, 72), runs(200, 80, 82)]
-    assert figures.factor(runs(50, 74, 76), piecewise) == "2.65 ± 0.26 (2 seeds)"
-    assert figures.factor(runs(50, 81, 81), piecewise) == "never, 3.7"
-    assert figures.factor(runs(50, 90, 90), piecewise) == "more than 4.0 (never reached)"
-    assert figures.factor(runs(50, 60, 60), piecewise) == "at most 2.00 ± 0.00 (2 seeds)"
+    others = {100: np.array([70, 72]), 200: np.array([80, 82, 99])}
+    assert comparing.factor(75, 50, others) == "2.65 ± 0.26 (2 seeds)"
+    assert comparing.factor(81, 50, others) == "never, 3.7"
+    assert comparing.factor(90, 50, others) == "more than 4.0 (never reached)"
+    assert comparing.factor(60, 50, others) == "at most 2.00 ± 0.00 (2 seeds)"
 
 
 def test_new_trainings_have_the_precision_of_those_that_are_there(

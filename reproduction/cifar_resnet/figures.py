@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 
 from cifar_resnet.example import training
 from cifar_resnet.lab import Lab, accuracies
+from comparing import factor
 from drawing import finish, panels, save, spread, suggestions, table
 
 
@@ -36,50 +37,6 @@ def grid_text(name: str, grid: Mapping[float, float]) -> str:
         for lr, acc in grid.items()
     ]
     return f"{name}: {', '.join(cells)}"
-
-
-def updates_needed(budgets: Sequence[int], reached: Sequence[float], wanted: float) -> float:
-    """Returns the updates after which a training reaches an accuracy; infinity if none does.
-
-    Args:
-        budgets: Updates of the trainings, ascending.
-        reached: Their accuracies.
-        wanted: The accuracy.
-    """
-    for number, (budget, accuracy) in enumerate(zip(budgets, reached, strict=True)):
-        if accuracy < wanted:
-            continue
-        if number == 0:
-            return float(budget)
-        before, low = budgets[number - 1], reached[number - 1]
-        # Between two trainings, by the logarithm of their lengths.
-        fraction = (wanted - low) / (accuracy - low)
-        return float(before * (budget / before) ** fraction)
-    return float("inf")
-
-
-def factor(
-    one: Sequence[Mapping[str, Any]], piecewise: Sequence[Sequence[Mapping[str, Any]]]
-) -> str:
-    """Returns how many times the updates piecewise needs for the mean accuracy of one cycle.
-
-    Args:
-        one: Runs of one cycle, a seed each.
-        piecewise: Runs of each length, ascending.
-    """
-    wanted = accuracies(one).mean()
-    budgets = [runs[0]["updates"] for runs in piecewise]
-    # Of the seeds that all lengths have.
-    per_seed = zip(*map(accuracies, piecewise), strict=False)
-    needed = np.array([updates_needed(budgets, reached, wanted) for reached in per_seed])
-    factors = needed / one[0]["updates"]
-    # The shortest training may have been more than enough.
-    most = "at most " if (needed == budgets[0]).any() else ""
-    if np.isfinite(factors).all():
-        return f"{most}{spread(factors)}"
-    if np.isfinite(factors).any():
-        return ", ".join(f"{f:.1f}" if np.isfinite(f) else "never" for f in factors)
-    return f"more than {budgets[-1] / one[0]['updates']:.1f} (never reached)"
 
 
 def super_convergence(lab: Lab) -> str:
@@ -118,13 +75,16 @@ def super_convergence(lab: Lab) -> str:
     finish(axes[1], "optimizer updates of the whole training", "test accuracy (%) at its end")
     save(lab.pictures, "super-convergence", axes[0])
 
+    others = {runs[0]["updates"]: accuracies(runs) for runs in piecewise}
     rows = [
         [
             label,
             f"{runs[0]['settings']['max_lr']:g}",
             runs[0]["updates"],
             spread(accuracies(runs)),
-            factor(runs, piecewise) if label == "one cycle" else "",
+            factor(accuracies(runs).mean(), runs[0]["updates"], others)
+            if label == "one cycle"
+            else "",
         ]
         for label, kind in (
             ("one cycle", cycles),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from comparing import factor
 from drawing import finish, panels, save, spread, suggestions, table
 from mnist_lenet.lab import RATES, TUNING_SEED, Lab, MissingRunError, accuracies
 from mnist_lenet.trainings import NETWORKS, Run, one_cycle, run
@@ -96,8 +97,9 @@ def super_convergence(lab: Lab) -> str:
 
 
 def tuned(lab: Lab) -> str:
-    """Returns the table of each policy at the best rate of one grid, at the same number of epochs."""
+    """Returns the tables of each policy at its best rate of one grid, and of the epochs that others need."""
     rows, missing = [], []
+    lengths: dict[str, dict[int, np.ndarray]] = {policy: {} for policy in TUNED}
     for policy, epochs in ((policy, epochs) for epochs in (12, 25, 85) for policy in TUNED):
         try:
             best, grid = lab.best_lr(policy, epochs)
@@ -105,10 +107,32 @@ def tuned(lab: Lab) -> str:
         except MissingRunError:
             missing.append(f"{TUNED[policy]} in {epochs} epochs")
             continue
+        lengths[policy][epochs] = accuracies(learnt(results))
         cells = ["diverged" if end < DIVERGED else f"{end:.2f}" for end in grid.values()]
         rows.append([TUNED[policy], epochs, *cells, ended(results)])
-    text = table(["policy", "epochs", *(f"{rate:g}" for rate in RATES), "best, %"], rows)
-    return f"{text}\n\nNot tuned yet: {', '.join(missing)}." if missing else text
+    header = ["policy", "epochs", *(f"{rate:g}" for rate in RATES), "best, %"]
+    parts = [table(header, rows)] + ([f"Not tuned: {', '.join(missing)}."] if missing else [])
+    others = {policy: lengths[policy] for policy in ("step", "cosine") if lengths[policy]}
+    if others:
+        parts += [
+            "How many times the epochs of one cycle the others need, tuned, to end as high. It is "
+            "interpolated for each seed between the lengths above, on a logarithmic scale.",
+            _factors(lab, others),
+        ]
+    return "\n\n".join(parts)
+
+
+def _factors(lab: Lab, others: Mapping[str, Mapping[int, np.ndarray]]) -> str:
+    rows = []
+    for epochs in (12, 25):
+        # The paper's rate, and the best of the grid.
+        for rate in (CYCLE_LR, 3 * CYCLE_LR):
+            (results,) = lab.of(run("one_cycle", rate, epochs))
+            wanted = accuracies(learnt(results)).mean()
+            cells = [factor(wanted, epochs, lengths) for lengths in others.values()]
+            rows.append([f"{rate:g}", epochs, ended(results), *cells])
+    header = ["one cycle", "epochs", "test accuracy, %", *(f"{name} needs" for name in others)]
+    return table(header, rows)
 
 
 def range_tests(lab: Lab) -> str:
