@@ -77,7 +77,7 @@ PRESETS = {
     # Two cores for hours: the longest baseline converges.
     "full": Preset(
         Settings(depth=8, epochs=15, batch_size=128, input="arrays", validation_freq=5),
-        cycle_epochs=(15, 30),
+        cycle_epochs=(15,),
         baseline_epochs=(15, 45),
         # The best at small size, which `cpu` tunes.
         rates={"one_cycle": 1.0, "piecewise": 0.3},
