@@ -192,8 +192,9 @@ def _texts(published: str, here: str) -> list[str]:
 
 def _environment(results: dict[str, Any]) -> str:
     e = results["environment"]
+    cores = "1 core" if e["cores"] == 1 else f"{e['cores']} cores"
     return (
-        f"{e['backend']} {e[e['backend']]}, Keras {e['keras']}, {e['cores']} cores, "
+        f"{e['backend']} {e[e['backend']]}, Keras {e['keras']}, {cores}, "
         f"{', '.join(e['devices'])}, {results['settings']['precision']}"
     )
 
