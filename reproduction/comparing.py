@@ -36,7 +36,9 @@ def factor(wanted: float, length: int, others: Mapping[int, np.ndarray]) -> str:
         others: For each length of the others, ascending, the accuracies of the seeds.
     """
     lengths = list(others)
-    # Of the seeds that all lengths have.
+    if lengths[-1] <= length:
+        return ""  # Nothing longer was trained.
+    # As many seeds as the length has that has fewest.
     per_seed = zip(*others.values(), strict=False)
     needed = np.array([length_needed(lengths, reached, wanted) for reached in per_seed])
     factors = needed / length
@@ -46,4 +48,5 @@ def factor(wanted: float, length: int, others: Mapping[int, np.ndarray]) -> str:
         return f"{most}{spread(factors)}"
     if np.isfinite(factors).any():
         return ", ".join(f"{f:.1f}" if np.isfinite(f) else "never" for f in factors)
-    return f"more than {lengths[-1] / length:.1f} (never reached)"
+    seeds = f"{len(needed)} seed{'s' * (len(needed) != 1)}"
+    return f"more than {lengths[-1] / length:.1f} (not reached, {seeds})"

@@ -120,8 +120,9 @@ def page(made: dict[str, dict[str, str]], out: Path, preset: str) -> str:
     command = "super-convergence --task cifar-resnet --preset full --seeds 1"
     numbers = made["full"].get("super-convergence")
     parts += figure(title, f"python reproduction/reproduce.py {command}", picture, numbers, level=2)
-    parts += _texts(texts["resnet-8"]["published"], texts["resnet-8"]["here"])
-    parts += [f"Trained on: {trained_on('full', out)}."]
+    if numbers is not None:
+        parts += _texts(texts["resnet-8"]["published"], texts["resnet-8"]["here"])
+        parts += [f"Trained on: {trained_on('full', out)}."]
     parts += resnet_56(texts["resnet-56"], out)
     parts += small_cifar(preset, out)
     for number, name in enumerate(NAMES, start=1):

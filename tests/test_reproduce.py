@@ -157,7 +157,8 @@ def test_factor() -> None:
     others = {100: np.array([70, 72]), 200: np.array([80, 82, 99])}
     assert comparing.factor(75, 50, others) == "2.65 ± 0.26 (2 seeds)"
     assert comparing.factor(81, 50, others) == "never, 3.7"
-    assert comparing.factor(90, 50, others) == "more than 4.0 (never reached)"
+    assert comparing.factor(90, 50, others) == "more than 4.0 (not reached, 2 seeds)"
+    assert comparing.factor(90, 200, others) == ""
     assert comparing.factor(60, 50, others) == "at most 2.00 ± 0.00 (2 seeds)"
 
 
@@ -221,7 +222,11 @@ def test_all_without_results_says_so(trained: list, tmp_path: Path) -> None:
     for task in reproduce.FIGURES:
         assert reproduce.main(["momentum", "--task", task, "--redraw", "--out", out]) == 2
     assert reproduce.main(["all", "--redraw", "--out", out]) == 0
-    assert "Not run yet." in (tmp_path / "docs" / "super-convergence.md").read_text()
+    text = (tmp_path / "docs" / "super-convergence.md").read_text()
+    assert "Not run yet." in text
+    # Nothing is said of a training that is not there.
+    here = tomllib.loads(reproduce.TEXTS.read_text())["resnet-8"]["here"]
+    assert " ".join(here.split()) not in text
     assert trained == []
 
 

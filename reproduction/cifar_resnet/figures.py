@@ -66,7 +66,7 @@ def super_convergence(lab: Lab) -> str:
         reached = [accuracies(runs) for runs in kind]
         updates = [runs[0]["updates"] for runs in kind]
         means = [one.mean() for one in reached]
-        deviations = [one.std(ddof=len(one) > 1) for one in reached]
+        deviations = [one.std(ddof=1) if len(one) > 1 else np.nan for one in reached]
         axes[1].errorbar(updates, means, deviations, marker="o", capsize=3, label=label)
     axes[1].set_xscale("log")
     lengths = sorted({runs[0]["updates"] for runs in (*cycles, *piecewise)})

@@ -74,7 +74,7 @@ PRESETS = {
         subsets=(2_500, 5_000, 10_000),
         depths=(8, 14, 20),
     ),
-    # Two cores for hours: the longest baseline converges.
+    # For figure 1 alone; an hour of a core for 45 epochs.
     "full": Preset(
         Settings(depth=8, epochs=15, batch_size=128, input="arrays", validation_freq=5),
         cycle_epochs=(15,),
@@ -163,11 +163,11 @@ class Lab:
         )
 
     def runs(self, **changes: Any) -> list[dict[str, Any]]:
-        """Returns the results of one training for each seed; of those that are there, to draw."""
+        """Returns the results of one training for each seed; without training, of the seeds that are done."""
         return self._of_seeds(self.run, changes)
 
     def range_tests(self, **arguments: Any) -> list[RangeTestResult]:
-        """Returns a range test for each seed; those that are there, to draw."""
+        """Returns a range test for each seed; without training, of the seeds that are done."""
         return self._of_seeds(self.range_test, arguments)
 
     def range_test(

@@ -25,8 +25,8 @@ def pixel_indices(height: int, width: int, padding: int) -> np.ndarray:
         padding: Integer, at least 0: pixels of padding on each side.
 
     Returns:
-        int32 array of shape `(num_choices(padding), height * width)`. The first row of all, with no
-        padding, is the image itself.
+        int32 array of shape `(num_choices(padding), height * width)`. With a padding
+        of 0, row 0 is the image itself.
     """
     choices = np.arange(num_choices(padding), dtype="int32")[:, None]
     flip = choices % 2

@@ -79,6 +79,7 @@ class RandomCropFlip(keras.layers.Layer):
                 f"`padding` must be less than the image's {min(known[:2])} pixels to reflect it. "
                 f"Received: padding={self.padding}"
             )
+        self._pixel_indices = pixel_indices(*input_shape[1:3], self.padding)
         self.built = True
 
     def call(self, images: Any, training: bool = False) -> Any:
@@ -91,7 +92,7 @@ class RandomCropFlip(keras.layers.Layer):
         choices = keras.random.randint(
             (batch,), 0, num_choices(self.padding), dtype="int32", seed=self.seed_generator
         )
-        indices = ops.take(pixel_indices(height, width, self.padding), choices, axis=0)
+        indices = ops.take(self._pixel_indices, choices, axis=0)
         pixels = ops.reshape(padded, (batch, padded.shape[1] * padded.shape[2], channels))
         # Image by image, for the compiler: in one gather over the batch, JAX would send all images to
         # every device that shares it.
