@@ -1,8 +1,8 @@
 """Trains a ResNet on CIFAR-10 with one cycle, at the learning rate that a range test suggests.
 
 The same command with --resume goes on after Ctrl-C, a crash or a kill, where the cycle was. Without
-TensorFlow (KERAS_BACKEND=jax or torch) it trains from arrays, augmented on the device. The parts: settings.py,
-training.py, resume.py, precision.py and devices.py.
+TensorFlow (KERAS_BACKEND=jax or torch) it trains from arrays, augmented on the device. The parts:
+settings.py, training.py, resume.py, precision.py and devices.py.
 """
 
 import argparse
