@@ -252,11 +252,11 @@ def limited_data(lab: Lab) -> str:
     rows = []
     for images in lab.preset.subsets:
         # As many updates on each, as in the paper: more epochs on fewer images.
-        factor = whole / images
+        times = whole / images
         changes = {"num_train": images}
-        one = lab.runs(max_lr=one_lr, epochs=round(base.epochs * factor), **changes)
+        one = lab.runs(max_lr=one_lr, epochs=round(base.epochs * times), **changes)
         piecewise = lab.runs(
-            policy="piecewise", max_lr=piecewise_lr, epochs=round(longer * factor), **changes
+            policy="piecewise", max_lr=piecewise_lr, epochs=round(longer * times), **changes
         )
         accuracy["one cycle"].append(accuracies(one))
         accuracy[baseline].append(accuracies(piecewise))
