@@ -27,20 +27,21 @@ def length_needed(lengths: Sequence[int], reached: Sequence[float], wanted: floa
     return float("inf")
 
 
-def factor(wanted: float, length: int, others: Mapping[int, np.ndarray]) -> str:
+def factor(wanted: float, length: int, others: Mapping[int, Mapping[int, float]]) -> str:
     """Returns how many times a length other trainings need for an accuracy, with the spread of the seeds.
 
     Args:
         wanted: The accuracy.
         length: Updates or epochs after which it is reached.
-        others: For each length of the others, ascending, the accuracies of the seeds.
+        others: For each length of the others, ascending, the accuracy of each seed.
     """
     lengths = list(others)
-    if lengths[-1] <= length:
-        return ""  # Nothing longer was trained.
-    # As many seeds as the length has that has fewest.
-    per_seed = zip(*others.values(), strict=False)
-    needed = np.array([length_needed(lengths, reached, wanted) for reached in per_seed])
+    # A seed that one of the lengths lacks has no course to interpolate.
+    seeds = sorted(set.intersection(*map(set, others.values()))) if others else []
+    if not seeds or lengths[-1] <= length or np.isnan(wanted):
+        return ""
+    reached = [[others[n][seed] for n in lengths] for seed in seeds]
+    needed = np.array([length_needed(lengths, one, wanted) for one in reached])
     factors = needed / length
     # The shortest training may have been more than enough.
     most = "at most " if (needed == lengths[0]).any() else ""
@@ -48,5 +49,5 @@ def factor(wanted: float, length: int, others: Mapping[int, np.ndarray]) -> str:
         return f"{most}{spread(factors)}"
     if np.isfinite(factors).any():
         return ", ".join(f"{f:.1f}" if np.isfinite(f) else "never" for f in factors)
-    seeds = f"{len(needed)} seed{'s' * (len(needed) != 1)}"
-    return f"more than {lengths[-1] / length:.1f} (not reached, {seeds})"
+    number = f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
+    return f"more than {lengths[-1] / length:.1f} (not reached, {number})"

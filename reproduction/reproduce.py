@@ -73,7 +73,7 @@ def make(arguments: argparse.Namespace) -> dict[str, str]:
 
 def full(arguments: argparse.Namespace) -> dict[str, str]:
     """Returns the numbers of figure 1 with ResNet-8 on all of CIFAR-10, where they are there."""
-    changes = {"task": "cifar-resnet", "preset": "full", "figure": "super-convergence", "seeds": 1}
+    changes = {"task": "cifar-resnet", "preset": "full", "figure": "super-convergence"}
     try:
         return make(argparse.Namespace(**{**vars(arguments), **changes, "redraw": True}))
     except MISSING:
@@ -117,7 +117,7 @@ def page(made: dict[str, dict[str, str]], out: Path, preset: str) -> str:
         if name in made["mnist-lenet"]:
             parts += _texts(lenet[name]["published"], lenet[name]["here"])
     title, picture = "ResNet-8 on all of CIFAR-10", "super-convergence/full/super-convergence.png"
-    command = "super-convergence --task cifar-resnet --preset full --seeds 1"
+    command = "super-convergence --task cifar-resnet --preset full --seeds 2"
     numbers = made["full"].get("super-convergence")
     parts += figure(title, f"python reproduction/reproduce.py {command}", picture, numbers, level=2)
     if numbers is not None:
@@ -194,10 +194,11 @@ def _texts(published: str, here: str) -> list[str]:
 def _environment(results: dict[str, Any]) -> str:
     e = results["environment"]
     cores = "1 core" if e["cores"] == 1 else f"{e['cores']} cores"
-    return (
-        f"{e['backend']} {e[e['backend']]}, Keras {e['keras']}, {cores}, "
-        f"{', '.join(e['devices'])}, {results['settings']['precision']}"
-    )
+    told = [f"{e['backend']} {e[e['backend']]}", f"Keras {e['keras']}", cores, *e["devices"]]
+    told.append(results["settings"]["precision"])
+    if "batch_normalization" in e:  # Of trainings that had another than Keras's.
+        told.append(f"batch normalization by `{e['batch_normalization']}`")
+    return ", ".join(told)
 
 
 def _one_line(text: str) -> str:
@@ -234,11 +235,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         value = getattr(parsed, name)
         if value is not None and value < 1:
             parser.error(f"--{name} must be at least 1. Received: {value}")
-    if parsed.task == "mnist-lenet" and (parsed.seeds or 1) > len(mnist_lenet.lab.SEEDS):
-        parser.error(f"--seeds must be at most 4 for mnist-lenet. Received: {parsed.seeds}")
+    if (parsed.seeds or 1) > len(mnist_lenet.lab.SEEDS):
+        parser.error(f"--seeds must be at most 4. Received: {parsed.seeds}")
     given = list(sys.argv[1:] if arguments is None else arguments)
     again = [word for word in given if word not in ("--redraw", "--resume")]
     parsed.command = f"python reproduction/reproduce.py {shlex.join(again)}"
+    if parsed.preset == "full" and parsed.figure != "super-convergence":
+        parser.error(f"--preset full is for super-convergence alone. Received: {parsed.figure}")
     return parsed
 
 

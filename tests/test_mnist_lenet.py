@@ -126,3 +126,23 @@ def test_figures_tell_the_numbers_of_their_trainings(
     assert (
         "| 1024 | 0.2 | 708 | 98.00 (1 seed), 1 diverged | 0.2000 (1 seed) |" in told["batch-size"]
     )
+
+
+def test_the_table_of_factors_tells_what_tuned_policies_need(tmp_path: Path) -> None:
+    here = Lab(out=tmp_path, train=False)
+    ends = {12: 0.99, 25: 0.992}
+    for epochs, end in ends.items():
+        for seed in (0, 1):
+            here.write(result_of(run("one_cycle", 0.1, epochs, seed), end))
+        for rate in lab.RATES:
+            here.write(result_of(run("step", rate, epochs, lab.TUNING_SEED), rate))
+        # Seed 1 is missing at one length, and seed 2 at the other.
+        here.write(result_of(run("step", 0.3, epochs, 0), end - 0.001))
+        here.write(result_of(run("step", 0.3, epochs, epochs // 12), 0.5))
+    told = figures.tuned(here)
+    # Half of the way from 98.9% to 99.1%, by the logarithm of the epochs.
+    assert f"| 0.1 | 12 | 99.00 ± 0.00 (2 seeds) | {(25 / 12) ** 0.5:.2f} (1 seed) |" in told
+    # Nothing longer was trained, and one cycle at 0.3 not at all.
+    assert "| 0.1 | 25 | 99.20 ± 0.00 (2 seeds) |  |" in told
+    assert "| 0.3 | 12 |" not in told
+    assert "Not tuned: one cycle in 12 epochs, cosine in 12 epochs" in told

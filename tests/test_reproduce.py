@@ -106,9 +106,12 @@ def test_a_training_is_made_once(trained: list, tmp_path: Path) -> None:
 def test_to_draw_the_seeds_that_are_there_are_enough(trained: list, tmp_path: Path) -> None:
     with pytest.raises(MissingRunError, match=r"seed=0 is not done"):
         lab(tmp_path, train=False).runs(max_lr=1.0)
-    second = lab(tmp_path).run(max_lr=1.0, seed=1)
-    assert lab(tmp_path, train=False).runs(max_lr=1.0) == [second]
-    assert len(lab(tmp_path).runs(max_lr=1.0)) == len(trained) == 3
+    last = Lab("cpu", 4, "the command", out=tmp_path).run(max_lr=1.0, seed=3)
+    assert lab(tmp_path, train=False).runs(max_lr=1.0) == [last]
+    # More seeds than were asked for are read, not trained.
+    runs = Lab("cpu", 2, "the command", out=tmp_path).runs(max_lr=1.0)
+    assert [run["settings"]["seed"] for run in runs] == [0, 1, 3]
+    assert len(trained) == 3
 
 
 def test_the_grid_goes_on_until_the_best_rate_is_inside(trained: list, tmp_path: Path) -> None:
@@ -154,12 +157,16 @@ def test_length_needed(reached: list, wanted: float, updates: float) -> None:
 
 
 def test_factor() -> None:
-    others = {100: np.array([70, 72]), 200: np.array([80, 82, 99])}
+    # Seeds 5 and 7 have both lengths; seed 6 has one.
+    others = {100: {5: 70.0, 7: 72.0}, 200: {6: 99.0, 7: 82.0, 5: 80.0}}
     assert comparing.factor(75, 50, others) == "2.65 ± 0.26 (2 seeds)"
     assert comparing.factor(81, 50, others) == "never, 3.7"
     assert comparing.factor(90, 50, others) == "more than 4.0 (not reached, 2 seeds)"
     assert comparing.factor(90, 200, others) == ""
     assert comparing.factor(60, 50, others) == "at most 2.00 ± 0.00 (2 seeds)"
+    for none in ({100: {5: 70.0}, 200: {6: 80.0}}, {100: {}}, {}):
+        assert comparing.factor(75, 50, none) == ""
+    assert comparing.factor(np.nan, 50, others) == ""
 
 
 def test_new_trainings_have_the_precision_of_those_that_are_there(
@@ -231,7 +238,13 @@ def test_all_without_results_says_so(trained: list, tmp_path: Path) -> None:
 
 
 def test_bad_options_are_named(capsys: pytest.CaptureFixture) -> None:
-    for options in (["everything"], ["all", "--seeds", "0"], ["all", "--preset", "gpu"]):
+    for options in (
+        ["everything"],
+        ["all", "--seeds", "0"],
+        ["all", "--seeds", "5"],
+        ["all", "--preset", "gpu"],
+        ["--preset", "full", "momentum"],
+    ):
         with pytest.raises(SystemExit):
             reproduce.parse(options)
         assert options[-1] in capsys.readouterr().err

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cifar_resnet.example import training
-from cifar_resnet.lab import Lab, accuracies
+from cifar_resnet.lab import Lab, accuracies, by_seed
 from comparing import factor
 from drawing import finish, panels, save, spread, suggestions, table
 
@@ -75,7 +75,7 @@ def super_convergence(lab: Lab) -> str:
     finish(axes[1], "optimizer updates of the whole training", "test accuracy (%) at its end")
     save(lab.pictures, "super-convergence", axes[0])
 
-    others = {runs[0]["updates"]: accuracies(runs) for runs in piecewise}
+    others = {runs[0]["updates"]: by_seed(runs) for runs in piecewise}
     rows = [
         [
             label,

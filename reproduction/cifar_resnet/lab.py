@@ -23,6 +23,9 @@ from cifar_resnet.example import (
 )
 from keras_onecycle import RangeTestResult, lr_find
 
+# As many as are read of each training.
+SEEDS = range(4)
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -113,7 +116,8 @@ class Lab:
         preset: String, a key of `PRESETS`.
         out: Path of the folder that has `results/`, with the trainings, and `docs/`, with the
             pictures. Defaults to this repository.
-        seeds: Integer, trainings of each kind.
+        seeds: Integer, trainings of each kind that are made where they are missing; at most 4. What is
+            there of more seeds is read, too.
         command: String that errors tell the user to run.
         train: Whether what is missing is trained.
         resume: Whether what is unfinished goes on.
@@ -141,7 +145,7 @@ class Lab:
         base = replace(PRESETS[preset].base, precision=precision)
         self.preset = replace(PRESETS[preset], base=base)
         self.command = command
-        self.seeds = range(seeds)
+        self.seeds = SEEDS[:seeds]
         self.train, self.resume = train, resume
         self.data_dir, self.verbose = data_dir, verbose
 
@@ -153,7 +157,7 @@ class Lab:
         if path.exists():
             check_settings(settings, folder)
             return read_json(path)
-        self._announce(folder)
+        self._announce(folder, settings.seed)
         return training.run(
             settings,
             folder,
@@ -163,11 +167,11 @@ class Lab:
         )
 
     def runs(self, **changes: Any) -> list[dict[str, Any]]:
-        """Returns the results of one training for each seed; without training, of the seeds that are done."""
+        """Returns the results of a training, one a seed."""
         return self._of_seeds(self.run, changes)
 
     def range_tests(self, **arguments: Any) -> list[RangeTestResult]:
-        """Returns a range test for each seed; without training, of the seeds that are done."""
+        """Returns range tests, one a seed."""
         return self._of_seeds(self.range_test, arguments)
 
     def range_test(
@@ -182,7 +186,7 @@ class Lab:
         if path.exists():
             check_settings(settings, folder)
             return RangeTestResult.load(path)
-        self._announce(folder)
+        self._announce(folder, settings.seed)
         prepared = training.prepare(settings, Devices(), self.data_dir)
         result = lr_find(
             prepared.model,
@@ -230,14 +234,14 @@ class Lab:
             rates = [float(f"{best * factor:.1g}")]
 
     def _of_seeds(self, make: Callable[..., Any], arguments: Mapping[str, Any]) -> list[Any]:
-        found, missing = [], None
-        for seed in self.seeds:
+        found, missing = [], []
+        for seed in SEEDS:
             try:
                 found.append(make(seed=seed, **arguments))
             except MissingRunError as error:
-                missing = missing or error
-        if missing and not found:
-            raise missing
+                missing.append(error)
+        if not found:
+            raise missing[0]
         return found
 
     def _folder(self, settings: Settings, kind: str | None = None) -> Path:
@@ -251,8 +255,8 @@ class Lab:
         name = "-".join([kind or settings.policy, *changed, f"seed={settings.seed}"])
         return self.results / name
 
-    def _announce(self, folder: Path) -> None:
-        if not self.train:
+    def _announce(self, folder: Path, seed: int) -> None:
+        if not self.train or seed not in (*self.seeds, self.preset.tuning_seed):
             raise MissingRunError(
                 f"The training {folder.name} is not done. Run `{self.command}` first."
             )
@@ -267,3 +271,9 @@ class Lab:
 def accuracies(runs: Sequence[dict[str, Any]]) -> np.ndarray:
     """Returns the last test accuracies in percent."""
     return 100 * np.array([run["test_accuracy"] for run in runs])
+
+
+def by_seed(runs: Sequence[dict[str, Any]]) -> dict[int, float]:
+    """Returns the last test accuracy of each seed, in percent."""
+    seeds = [run["settings"]["seed"] for run in runs]
+    return dict(zip(seeds, accuracies(runs), strict=True))

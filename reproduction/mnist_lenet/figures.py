@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from comparing import factor
 from drawing import finish, panels, save, spread, suggestions, table
-from mnist_lenet.lab import RATES, TUNING_SEED, Lab, MissingRunError, accuracies
+from mnist_lenet.lab import RATES, TUNING_SEED, Lab, MissingRunError, accuracies, by_seed
 from mnist_lenet.trainings import NETWORKS, Run, one_cycle, run
 
 # An accuracy, in percent, below which a training has not learnt.
@@ -99,7 +99,7 @@ def super_convergence(lab: Lab) -> str:
 def tuned(lab: Lab) -> str:
     """Returns the tables of each policy at its best rate of one grid, and of the epochs that others need."""
     rows, missing = [], []
-    lengths: dict[str, dict[int, np.ndarray]] = {policy: {} for policy in TUNED}
+    lengths: dict[str, dict[int, dict[int, float]]] = {policy: {} for policy in TUNED}
     for policy, epochs in ((policy, epochs) for epochs in (12, 25, 85) for policy in TUNED):
         try:
             best, grid = lab.best_lr(policy, epochs)
@@ -107,7 +107,7 @@ def tuned(lab: Lab) -> str:
         except MissingRunError:
             missing.append(f"{TUNED[policy]} in {epochs} epochs")
             continue
-        lengths[policy][epochs] = accuracies(learnt(results))
+        lengths[policy][epochs] = by_seed(learnt(results))
         cells = ["diverged" if end < DIVERGED else f"{end:.2f}" for end in grid.values()]
         rows.append([TUNED[policy], epochs, *cells, ended(results)])
     header = ["policy", "epochs", *(f"{rate:g}" for rate in RATES), "best, %"]
@@ -122,13 +122,17 @@ def tuned(lab: Lab) -> str:
     return "\n\n".join(parts)
 
 
-def _factors(lab: Lab, others: Mapping[str, Mapping[int, np.ndarray]]) -> str:
+def _factors(lab: Lab, others: Mapping[str, Mapping[int, Mapping[int, float]]]) -> str:
     rows = []
     for epochs in (12, 25):
         # The paper's rate, and the grid's highest.
         for rate in (CYCLE_LR, RATES[-1]):
-            (results,) = lab.of(run("one_cycle", rate, epochs))
-            wanted = accuracies(learnt(results)).mean()
+            try:
+                (results,) = lab.of(run("one_cycle", rate, epochs))
+            except MissingRunError:
+                continue
+            kept = accuracies(learnt(results))
+            wanted = kept.mean() if len(kept) else np.nan
             cells = [factor(wanted, epochs, lengths) for lengths in others.values()]
             rows.append([f"{rate:g}", epochs, ended(results), *cells])
     header = ["one cycle", "epochs", "test accuracy, %", *(f"{name} needs" for name in others)]

@@ -151,3 +151,9 @@ class Lab:
 def accuracies(results: list[dict[str, Any]]) -> np.ndarray:
     """Returns the last test accuracies in percent."""
     return np.array([100 * result["test_accuracy"][-1] for result in results])
+
+
+def by_seed(results: list[dict[str, Any]]) -> dict[int, float]:
+    """Returns the last test accuracy of each seed, in percent."""
+    seeds = [result["run"]["seed"] for result in results]
+    return dict(zip(seeds, accuracies(results), strict=True))
