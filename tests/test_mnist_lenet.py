@@ -46,6 +46,22 @@ def test_caffes_initializer_is_bounded_by_the_root_of_three_over_the_inputs() ->
     assert 0.98 * np.sqrt(3 / 25) < np.abs(kernel).max() <= np.sqrt(3 / 25)
 
 
+def test_biases_take_steps_of_their_own_rate() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((8, 28, 28, 1), "float32"), np.arange(8)
+    steps = []
+    for bias_lr in (1.0, 2.0):
+        one = run("one_cycle", 0.1, 1, bias_lr=bias_lr)
+        model = trainings.compiled(one, one.lr, 0.9)
+        before = model.get_weights()
+        model.train_on_batch(x, y)
+        steps.append([b - a for a, b in zip(before, model.get_weights(), strict=True)])
+    for number, (once, again) in enumerate(zip(*steps, strict=True)):
+        assert np.abs(once).max() > 0
+        # Kernels and biases take turns.
+        np.testing.assert_allclose(again, (1 + number % 2) * once, rtol=1e-3, atol=1e-6)
+
+
 def test_inv_is_caffes() -> None:
     steps = np.array([0, 1, 100, 10_000])
     rates = [float(trainings.Inv(0.01)(step)) for step in steps]

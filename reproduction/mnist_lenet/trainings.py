@@ -40,6 +40,7 @@ class Run:
         weight_decay: What the gradient of the penalty is, in weights.
         images: Training images.
         batch_size: Images in a batch.
+        bias_lr: How many times the learning rate the biases have; 2 in Caffe's LeNet.
         initializer: Keras's name of the weights' distribution; `"lecun_uniform"` is Caffe's `xavier`.
         network: A key of `NETWORKS`.
     """
@@ -53,6 +54,7 @@ class Run:
     weight_decay: float = 5e-4
     images: int = 60_000
     batch_size: int = 512
+    bias_lr: float = 1.0
     initializer: str = "glorot_uniform"
     network: str = "lenet"
 
@@ -64,7 +66,7 @@ class Run:
         usual = (0.95, 0.8) if self.policy == "one_cycle" else (0.9, 0.9)
         if self.momentum != usual:
             parts.append("momentum={:g}-{:g}".format(*self.momentum))
-        for field in ("weight_decay", "images", "batch_size"):
+        for field in ("weight_decay", "images", "batch_size", "bias_lr"):
             if getattr(self, field) != getattr(Run, field):
                 parts.append(f"{field}={getattr(self, field):g}")
         for field in ("initializer", "network"):
@@ -126,7 +128,7 @@ def compiled(run: Run, rate: Any, momentum: float) -> keras.Model:
     keras.utils.set_random_seed(run.seed)
     model = lenet(run.weight_decay, run.initializer, run.network)
     model.compile(
-        keras.optimizers.SGD(rate, momentum=momentum),
+        SGD(rate, momentum, run.bias_lr),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
@@ -201,6 +203,18 @@ def environment() -> str:
         f"{backend} {module.__version__}, Keras {keras.__version__}, "
         f"Python {platform.python_version()}, {device}"
     )
+
+
+class SGD(keras.optimizers.SGD):
+    """SGD with so many times the learning rate for biases."""
+
+    def __init__(self, rate: Any, momentum: float, bias_lr: float) -> None:
+        super().__init__(rate, momentum)
+        self.bias_lr = bias_lr
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        times = self.bias_lr if variable.path.endswith("bias") else 1.0
+        super().update_step(gradient, variable, times * learning_rate)
 
 
 class Inv(keras.optimizers.schedules.LearningRateSchedule):
