@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import comparing
+import page
 import reproduce
 import training
 from cifar_resnet import figures
@@ -188,7 +189,7 @@ def test_all_figures_and_the_page(trained: list, tmp_path: Path) -> None:
     assert {path.stem for path in pictures.glob("*.png")} == set(figures.FIGURES)
     text = (tmp_path / "docs" / "super-convergence.md").read_text()
     assert "reproduction/texts.toml" in text.splitlines()[0]
-    texts = tomllib.loads(reproduce.TEXTS.read_text())
+    texts = tomllib.loads(page.TEXTS.read_text())
     for name in figures.FIGURES:
         assert f"reproduction/reproduce.py {name} --task cifar-resnet --preset cpu" in text
         assert f"super-convergence/cpu/{name}.png" in text
@@ -215,8 +216,8 @@ def test_the_published_page_has_the_texts_and_the_results_of_this_clone() -> Non
     root = Path(reproduce.__file__).parent.parent
     published = (root / "docs" / "super-convergence.md").read_text()
     parts = [*reproduce.FIGURES, "full"]
-    made = {part: {name: "@@" for name in reproduce.NAMES} for part in parts}
-    again = reproduce.page(made, root, "cpu").split("@@")
+    made = {part: {name: "@@" for name in page.NAMES} for part in parts}
+    again = page.markdown(made, root, "cpu").split("@@")
     position = 0
     for part in again:
         position = published.find(part, position)
@@ -232,7 +233,7 @@ def test_all_without_results_says_so(trained: list, tmp_path: Path) -> None:
     text = (tmp_path / "docs" / "super-convergence.md").read_text()
     assert "Not run yet." in text
     # Nothing is said of a training that is not there.
-    here = tomllib.loads(reproduce.TEXTS.read_text())["resnet-8"]["here"]
+    here = tomllib.loads(page.TEXTS.read_text())["resnet-8"]["here"]
     assert " ".join(here.split()) not in text
     assert trained == []
 

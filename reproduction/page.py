@@ -1,0 +1,164 @@
+"""The page docs/super-convergence.md, from the numbers of the figures and texts.toml."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from cifar_resnet.example import read_json
+from cifar_resnet.lab import PRESETS
+from drawing import table
+from mnist_lenet.figures import FIGURES
+from mnist_lenet.lab import Lab
+
+NAMES = tuple(FIGURES)
+TEXTS = Path(__file__).with_name("texts.toml")
+
+
+def markdown(made: dict[str, dict[str, str]], out: Path, preset: str) -> str:
+    """Returns the page.
+
+    Args:
+        made: By part (`"mnist-lenet"`, `"full"`, `"cifar-resnet"`), the numbers of each figure that is made.
+        out: Path of the folder that has the results.
+        preset: String, that of `"cifar-resnet"`.
+    """
+    texts = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
+    parts = [
+        *first_screen(texts),
+        *lenet(made["mnist-lenet"], texts["mnist-lenet"], out),
+        *resnet_8(made["full"], texts["resnet-8"], out),
+        *resnet_56(texts["resnet-56"], out),
+        *small_cifar(made["cifar-resnet"], texts["cifar-resnet"], preset, out),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def first_screen(texts: dict[str, Any]) -> list[str]:
+    """Returns the result, and what agrees with the papers."""
+    small, large = texts["cifar-resnet"], texts["mnist-lenet"]
+    verdicts = [
+        [small[name]["claim"], large[name]["verdict"], small[name]["verdict"]] for name in NAMES
+    ]
+    header = ["published", "LeNet on MNIST, converged", "ResNet-8 on 10,000 images, 10 epochs"]
+    return [
+        "<!-- Written by `python reproduction/reproduce.py all`. Edit reproduction/texts.toml instead. -->",
+        "# Super-convergence, reproduced",
+        _one_line(texts["result"]["sentence"]),
+        "![Test accuracy of LeNet against epochs](super-convergence/mnist-lenet/super-convergence.png)",
+        texts["result"]["table"].strip(),
+        _one_line(texts["result"]["why"]),
+        "## What agrees with the papers",
+        table(header, verdicts),
+    ]
+
+
+def lenet(made: dict[str, str], texts: dict[str, Any], out: Path) -> list[str]:
+    """Returns the part about LeNet on MNIST."""
+    parts = [
+        "## LeNet on MNIST",
+        _one_line(texts["setting"]),
+        "`python reproduction/reproduce.py all` trains all of it in an estimated two days of a core, and "
+        "goes on where it was. With `--redraw` it draws what is there. Trained on: "
+        f"{'; '.join(Lab(out=out).environments()) or 'nothing yet'}.",
+    ]
+    for number, name in enumerate(NAMES, start=1):
+        # The first picture stands at the top.
+        picture = None if number == 1 else f"super-convergence/mnist-lenet/{name}.png"
+        command = f"{name}{' --seeds 4' * (number == 1)}"
+        parts += figure(f"{number}. {texts[name]['title']}", command, picture, made.get(name))
+        if name in made:
+            parts += _texts(texts[name]["published"], texts[name]["here"])
+    return parts
+
+
+def resnet_8(made: dict[str, str], texts: dict[str, str], out: Path) -> list[str]:
+    """Returns the part about ResNet-8 on all of CIFAR-10."""
+    title, picture = "ResNet-8 on all of CIFAR-10", "super-convergence/full/super-convergence.png"
+    command = "super-convergence --task cifar-resnet --preset full --seeds 2"
+    parts = figure(title, command, picture, made.get("super-convergence"), level=2)
+    if made:
+        parts += _texts(texts["published"], texts["here"])
+        parts.append(f"Trained on: {trained_on('full', out)}.")
+    return parts
+
+
+def resnet_56(text: dict[str, str], out: Path) -> list[str]:
+    """Returns the part about ResNet-56 on a GPU, from what is trained of the accelerator preset."""
+    published = {50: "92.31", 70: "93.08"}
+    rows = []
+    for epochs in PRESETS["accelerator"].cycle_epochs:
+        found = (out / "results" / "super-convergence" / "accelerator").glob(
+            "one_cycle*/results.json"
+        )
+        runs = [run for run in map(read_json, found) if run["settings"]["epochs"] == epochs]
+        accuracy = ", ".join(f"{100 * run['test_accuracy']:.2f}" for run in runs)
+        rows.append([epochs, published.get(epochs, ""), accuracy, len(runs)])
+    command = "super-convergence --task cifar-resnet --preset accelerator --seeds 1"
+    return [
+        "## ResNet-56 on CIFAR-10, on a GPU",
+        table(["epochs", "published, %", "here, %", "seeds"], rows),
+        *_texts(text["published"], text["here"]),
+        f"```\npython reproduction/reproduce.py {command}\n```",
+        f"Trained on: {trained_on('accelerator', out)}.",
+    ]
+
+
+def small_cifar(made: dict[str, str], texts: dict[str, Any], preset: str, out: Path) -> list[str]:
+    """Returns the part about CIFAR-10 at small size."""
+    base = PRESETS[preset].base
+    parts = [
+        "## CIFAR-10 at small size",
+        f"Preset `{preset}`: ResNet-{base.depth}, {base.num_train or 50_000:,} training images of "
+        f"CIFAR-10, one cycle of {base.epochs} epochs at batch size {base.batch_size}. Test accuracy is "
+        "that after the last update, on all 10,000 test images. Nothing is stopped early and no best "
+        "epoch is picked. ± is the standard deviation over seeds. None of these trainings has converged. "
+        f"Trained on: {trained_on(preset, out)}.",
+        "`python reproduction/reproduce.py all --task cifar-resnet` makes everything below, and goes on "
+        "where it was with `--resume`.",
+    ]
+    for number, name in enumerate(NAMES, start=1):
+        picture = f"super-convergence/{preset}/{name}.png"
+        command = f"{name} --task cifar-resnet --preset {preset}"
+        parts += figure(f"C{number}. {texts[name]['title']}", command, picture, made.get(name))
+        if name in made:
+            parts += _texts(texts[name]["published"], texts[name]["here"].get(preset, ""))
+    return parts
+
+
+def figure(
+    title: str, command: str, picture: str | None, numbers: str | None, level: int = 3
+) -> list[str]:
+    """Returns the head of a figure: its title, command, picture and numbers."""
+    shown = [f"![{title}]({picture})"] if picture and numbers is not None else []
+    head = f"{'#' * level} {title}"
+    return [
+        head,
+        f"```\npython reproduction/reproduce.py {command}\n```",
+        *shown,
+        numbers or "Not run yet.",
+    ]
+
+
+def trained_on(preset: str, out: Path) -> str:
+    """Returns what the trainings of a preset were made with."""
+    paths = (out / "results" / "super-convergence" / preset).glob("*/results.json")
+    return "; ".join(sorted({_environment(read_json(path)) for path in paths})) or "nothing yet"
+
+
+def _texts(published: str, here: str) -> list[str]:
+    said = {"Published": published, "Here": here}
+    return [f"**{name}.** {_one_line(text)}" for name, text in said.items() if text]
+
+
+def _environment(results: dict[str, Any]) -> str:
+    e = results["environment"]
+    cores = "1 core" if e["cores"] == 1 else f"{e['cores']} cores"
+    told = [f"{e['backend']} {e[e['backend']]}", f"Keras {e['keras']}", cores, *e["devices"]]
+    told.append(results["settings"]["precision"])
+    if "batch_normalization" in e:  # Of trainings that had another than Keras's.
+        told.append(f"batch normalization by `{e['batch_normalization']}`")
+    return ", ".join(told)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
