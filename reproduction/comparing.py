@@ -1,10 +1,14 @@
 """How much longer one kind of training is than another for the same accuracy."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 
-from drawing import spread
+HOW = (
+    "Interpolated between the lengths above, on a logarithmic scale. The median of all combinations of seeds "
+    "and, in brackets, their 10th to 90th percentile."
+)
 
 
 def length_needed(lengths: Sequence[int], reached: Sequence[float], wanted: float) -> float:
@@ -27,27 +31,31 @@ def length_needed(lengths: Sequence[int], reached: Sequence[float], wanted: floa
     return float("inf")
 
 
-def factor(wanted: float, length: int, others: Mapping[int, Mapping[int, float]]) -> str:
+def factor(wanted: Sequence[float], length: int, others: Mapping[int, Sequence[float]]) -> str:
     """Returns how many times a length other trainings need for an accuracy, with the spread of the seeds.
 
+    The median, and the 10th and 90th percentile, of all combinations of one seed of each training.
+
     Args:
-        wanted: The accuracy.
-        length: Updates or epochs after which it is reached.
-        others: For each length of the others, ascending, the accuracy of each seed.
+        wanted: The accuracies of the seeds.
+        length: Updates or epochs after which they are reached.
+        others: For each length of the others, ascending, the accuracies of the seeds.
     """
     lengths = list(others)
-    # A seed that one of the lengths lacks has no course to interpolate.
-    seeds = sorted(set.intersection(*map(set, others.values()))) if others else []
-    if not seeds or lengths[-1] <= length or np.isnan(wanted):
+    if not lengths or lengths[-1] <= length:
+        return ""  # Nothing longer was trained.
+    factors = [
+        length_needed(lengths, reached, accuracy) / length
+        for accuracy, *reached in product(wanted, *others.values())
+    ]
+    if not factors:
         return ""
-    reached = [[others[n][seed] for n in lengths] for seed in seeds]
-    needed = np.array([length_needed(lengths, one, wanted) for one in reached])
-    factors = needed / length
-    # The shortest training may have been more than enough.
-    most = "at most " if (needed == lengths[0]).any() else ""
-    if np.isfinite(factors).all():
-        return f"{most}{spread(factors)}"
-    if np.isfinite(factors).any():
-        return ", ".join(f"{f:.1f}" if np.isfinite(f) else "never" for f in factors)
-    number = f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
-    return f"more than {lengths[-1] / length:.1f} (not reached, {number})"
+
+    def told(times: float) -> str:
+        if times == float("inf"):
+            return f"more than {lengths[-1] / length:.1f}"
+        # The shortest training may have been more than enough.
+        return f"{times:.1f} or less" if times == lengths[0] / length else f"{times:.1f}"
+
+    low, middle, high = np.quantile(factors, [0.1, 0.5, 0.9], method="nearest")
+    return told(middle) if low == high else f"{told(middle)} ({told(low)} to {told(high)})"

@@ -4,23 +4,24 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import cifar_resnet.lab
+import mnist_lenet.lab
 from cifar_resnet.example import read_json
-from cifar_resnet.lab import PRESETS
-from drawing import table
+from cifar_resnet.lab import PRESETS, accuracies
+from drawing import spread, table
 from mnist_lenet.figures import FIGURES
-from mnist_lenet.lab import Lab
+from stored import MissingRunError
 
 NAMES = tuple(FIGURES)
 TEXTS = Path(__file__).with_name("texts.toml")
 
 
-def markdown(made: dict[str, dict[str, str]], out: Path, preset: str) -> str:
+def markdown(made: dict[str, dict[str, str]], out: Path) -> str:
     """Returns the page.
 
     Args:
         made: By part (`"mnist-lenet"`, `"full"`, `"cifar-resnet"`), the numbers of each figure that is made.
         out: Path of the folder that has the results.
-        preset: String, that of `"cifar-resnet"`.
     """
     texts = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
     parts = [
@@ -28,7 +29,7 @@ def markdown(made: dict[str, dict[str, str]], out: Path, preset: str) -> str:
         *lenet(made["mnist-lenet"], texts["mnist-lenet"], out),
         *resnet_8(made["full"], texts["resnet-8"], out),
         *resnet_56(texts["resnet-56"], out),
-        *small_cifar(made["cifar-resnet"], texts["cifar-resnet"], preset, out),
+        *small_cifar(made["cifar-resnet"], texts["cifar-resnet"], out),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -59,7 +60,7 @@ def lenet(made: dict[str, str], texts: dict[str, Any], out: Path) -> list[str]:
         _one_line(texts["setting"]),
         "`python reproduction/reproduce.py all` trains all of it in an estimated two days of a core, and "
         "goes on where it was. With `--redraw` it draws what is there. Trained on: "
-        f"{'; '.join(Lab(out=out).environments()) or 'nothing yet'}.",
+        f"{'; '.join(mnist_lenet.lab.Lab(out=out).environments()) or 'nothing yet'}.",
     ]
     for number, name in enumerate(NAMES, start=1):
         # The first picture stands at the top.
@@ -85,43 +86,43 @@ def resnet_8(made: dict[str, str], texts: dict[str, str], out: Path) -> list[str
 def resnet_56(text: dict[str, str], out: Path) -> list[str]:
     """Returns the part about ResNet-56 on a GPU, from what is trained of the accelerator preset."""
     published = {50: "92.31", 70: "93.08"}
+    lab = cifar_resnet.lab.Lab("accelerator", 1, "", out=out, train=False)
     rows = []
-    for epochs in PRESETS["accelerator"].cycle_epochs:
-        found = (out / "results" / "super-convergence" / "accelerator").glob(
-            "one_cycle*/results.json"
-        )
-        runs = [run for run in map(read_json, found) if run["settings"]["epochs"] == epochs]
-        accuracy = ", ".join(f"{100 * run['test_accuracy']:.2f}" for run in runs)
-        rows.append([epochs, published.get(epochs, ""), accuracy, len(runs)])
+    for epochs in lab.preset.cycle_epochs:
+        try:
+            runs = lab.runs(max_lr=lab.preset.rates["one_cycle"], epochs=epochs)
+        except MissingRunError:
+            continue
+        rows.append([epochs, published.get(epochs, ""), spread(accuracies(runs))])
     command = "super-convergence --task cifar-resnet --preset accelerator --seeds 1"
     return [
         "## ResNet-56 on CIFAR-10, on a GPU",
-        table(["epochs", "published, %", "here, %", "seeds"], rows),
+        table(["epochs", "published, %", "here, %"], rows),
         *_texts(text["published"], text["here"]),
         f"```\npython reproduction/reproduce.py {command}\n```",
         f"Trained on: {trained_on('accelerator', out)}.",
     ]
 
 
-def small_cifar(made: dict[str, str], texts: dict[str, Any], preset: str, out: Path) -> list[str]:
+def small_cifar(made: dict[str, str], texts: dict[str, Any], out: Path) -> list[str]:
     """Returns the part about CIFAR-10 at small size."""
-    base = PRESETS[preset].base
+    base = PRESETS["cpu"].base
     parts = [
         "## CIFAR-10 at small size",
-        f"Preset `{preset}`: ResNet-{base.depth}, {base.num_train or 50_000:,} training images of "
+        f"Preset `cpu`: ResNet-{base.depth}, {base.num_train or 50_000:,} training images of "
         f"CIFAR-10, one cycle of {base.epochs} epochs at batch size {base.batch_size}. Test accuracy is "
         "that after the last update, on all 10,000 test images. Nothing is stopped early and no best "
         "epoch is picked. ± is the standard deviation over seeds. None of these trainings has converged. "
-        f"Trained on: {trained_on(preset, out)}.",
+        f"Trained on: {trained_on('cpu', out)}.",
         "`python reproduction/reproduce.py all --task cifar-resnet` makes everything below, and goes on "
         "where it was with `--resume`.",
     ]
     for number, name in enumerate(NAMES, start=1):
-        picture = f"super-convergence/{preset}/{name}.png"
-        command = f"{name} --task cifar-resnet --preset {preset}"
+        picture = f"super-convergence/cpu/{name}.png"
+        command = f"{name} --task cifar-resnet --preset cpu"
         parts += figure(f"C{number}. {texts[name]['title']}", command, picture, made.get(name))
         if name in made:
-            parts += _texts(texts[name]["published"], texts[name]["here"].get(preset, ""))
+            parts += _texts(texts[name]["published"], texts[name]["here"])
     return parts
 
 

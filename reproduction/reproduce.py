@@ -20,14 +20,13 @@ import cifar_resnet.lab
 import mnist_lenet.figures
 import mnist_lenet.lab
 import page
-from cifar_resnet.example import ROOT
+from stored import ROOT, SEEDS, MissingRunError
 
 FIGURES = {
     "mnist-lenet": mnist_lenet.figures.FIGURES,
     "cifar-resnet": cifar_resnet.figures.FIGURES,
 }
 PRESETS = cifar_resnet.lab.PRESETS
-MISSING = (cifar_resnet.lab.MissingRunError, mnist_lenet.lab.MissingRunError)
 
 
 def laboratory(name: str, arguments: argparse.Namespace) -> Any:
@@ -60,7 +59,7 @@ def make(arguments: argparse.Namespace) -> dict[str, str]:
         print(f"== {name}", flush=True)
         try:
             made[name] = FIGURES[arguments.task][name](laboratory(name, arguments))
-        except MISSING as error:
+        except MissingRunError as error:
             if arguments.figure != "all":
                 raise
             print(f"left out: {error}")
@@ -74,7 +73,7 @@ def full(arguments: argparse.Namespace) -> dict[str, str]:
     changes = {"task": "cifar-resnet", "preset": "full", "figure": "super-convergence"}
     try:
         return make(argparse.Namespace(**{**vars(arguments), **changes, "redraw": True}))
-    except MISSING:
+    except MissingRunError:
         return {}
 
 
@@ -113,13 +112,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         value = getattr(parsed, name)
         if value is not None and value < 1:
             parser.error(f"--{name} must be at least 1. Received: {value}")
-    if (parsed.seeds or 1) > len(mnist_lenet.lab.SEEDS):
+    if (parsed.seeds or 1) > len(SEEDS):
         parser.error(f"--seeds must be at most 4. Received: {parsed.seeds}")
     given = list(sys.argv[1:] if arguments is None else arguments)
     again = [word for word in given if word not in ("--redraw", "--resume")]
     parsed.command = f"python reproduction/reproduce.py {shlex.join(again)}"
-    if parsed.preset == "full" and parsed.figure != "super-convergence":
-        parser.error(f"--preset full is for super-convergence alone. Received: {parsed.figure}")
+    if parsed.figure == "all" and parsed.preset != "cpu":
+        parser.error(f"--preset {parsed.preset} has no page; name a figure. Received: all")
     return parsed
 
 
@@ -135,10 +134,9 @@ def main(command_line: list[str] | None = None) -> int:
             drawn["command"] = f"python reproduction/reproduce.py all --task {other}"
             made[other] = make(argparse.Namespace(**drawn))
             made["full"] = full(arguments)
-            kind = "" if arguments.preset == "cpu" else f"-{arguments.preset}"
-            path = arguments.out / "docs" / f"super-convergence{kind}.md"
+            path = arguments.out / "docs" / "super-convergence.md"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(page.markdown(made, arguments.out, arguments.preset), encoding="utf-8")
+            path.write_text(page.markdown(made, arguments.out), encoding="utf-8")
             print(f"Written: {path}")
     except (ValueError, FileNotFoundError, ImportError) as error:
         if os.environ.get("DEBUG"):

@@ -46,22 +46,6 @@ def test_caffes_initializer_is_bounded_by_the_root_of_three_over_the_inputs() ->
     assert 0.98 * np.sqrt(3 / 25) < np.abs(kernel).max() <= np.sqrt(3 / 25)
 
 
-def test_biases_take_steps_of_their_own_rate() -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.random((8, 28, 28, 1), "float32"), np.arange(8)
-    steps = []
-    for bias_lr in (1.0, 2.0):
-        one = run("one_cycle", 0.1, 1, bias_lr=bias_lr)
-        model = trainings.compiled(one, one.lr, 0.9)
-        before = model.get_weights()
-        model.train_on_batch(x, y)
-        steps.append([b - a for a, b in zip(before, model.get_weights(), strict=True)])
-    for number, (once, again) in enumerate(zip(*steps, strict=True)):
-        assert np.abs(once).max() > 0
-        # Kernels and biases take turns.
-        np.testing.assert_allclose(again, (1 + number % 2) * once, rtol=1e-3, atol=1e-6)
-
-
 def test_inv_is_caffes() -> None:
     steps = np.array([0, 1, 100, 10_000])
     rates = [float(trainings.Inv(0.01)(step)) for step in steps]
@@ -152,12 +136,11 @@ def test_the_table_of_factors_tells_what_tuned_policies_need(tmp_path: Path) -> 
             here.write(result_of(run("one_cycle", 0.1, epochs, seed), end))
         for rate in lab.RATES:
             here.write(result_of(run("step", rate, epochs, lab.TUNING_SEED), rate))
-        # Seed 1 is missing at one length, and seed 2 at the other.
         here.write(result_of(run("step", 0.3, epochs, 0), end - 0.001))
-        here.write(result_of(run("step", 0.3, epochs, epochs // 12), 0.5))
+    here.write(result_of(run("step", 0.3, 12, 1), 0.1))  # It diverged.
     told = figures.tuned(here)
     # Half of the way from 98.9% to 99.1%, by the logarithm of the epochs.
-    assert f"| 0.1 | 12 | 99.00 ± 0.00 (2 seeds) | {(25 / 12) ** 0.5:.2f} (1 seed) |" in told
+    assert f"| 0.1 | 12 | 99.00 ± 0.00 (2 seeds) | {(25 / 12) ** 0.5:.1f} |" in told
     # Nothing longer was trained, and one cycle at 0.3 not at all.
     assert "| 0.1 | 25 | 99.20 ± 0.00 (2 seeds) |  |" in told
     assert "| 0.3 | 12 |" not in told

@@ -1,10 +1,9 @@
 """The CIFAR-10 example, found beside this folder: what the figures train with."""
 
-# ruff: noqa: E402
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from stored import ROOT
+
 sys.path.append(str(ROOT / "examples" / "cifar10"))
 
 import training
@@ -14,7 +13,6 @@ from resume import check_settings
 from settings import Settings, read_json, write_json
 
 __all__ = [
-    "ROOT",
     "Devices",
     "Settings",
     "check_settings",

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cifar_resnet.example import training
-from cifar_resnet.lab import Lab, accuracies, by_seed
-from comparing import factor
+from cifar_resnet.lab import Lab, accuracies
+from comparing import HOW, factor
 from drawing import finish, panels, save, spread, suggestions, table
 
 
@@ -75,16 +75,14 @@ def super_convergence(lab: Lab) -> str:
     finish(axes[1], "optimizer updates of the whole training", "test accuracy (%) at its end")
     save(lab.pictures, "super-convergence", axes[0])
 
-    others = {runs[0]["updates"]: by_seed(runs) for runs in piecewise}
+    others = {runs[0]["updates"]: accuracies(runs) for runs in piecewise}
     rows = [
         [
             label,
             f"{runs[0]['settings']['max_lr']:g}",
             runs[0]["updates"],
             spread(accuracies(runs)),
-            factor(accuracies(runs).mean(), runs[0]["updates"], others)
-            if label == "one cycle"
-            else "",
+            factor(accuracies(runs), runs[0]["updates"], others) if label == "one cycle" else "",
         ]
         for label, kind in (
             ("one cycle", cycles),
@@ -96,9 +94,8 @@ def super_convergence(lab: Lab) -> str:
     header = ["training", "max. learning rate", "updates", "test accuracy (%)", "factor"]
     text = (
         f"{table(header, rows)}\n\n"
-        "The factor is the number of updates that piecewise-constant training needs to match one cycle's "
-        "mean accuracy, divided by one cycle's updates. It is interpolated for each seed between the "
-        "measured lengths, on a logarithmic scale.\n\n"
+        "The factor is the number of updates that piecewise-constant training needs to match one cycle, "
+        f"divided by one cycle's updates. {HOW}\n\n"
     )
     if lab.preset.rates:
         return text + "The learning rates are given, not tuned."

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from cifar_resnet.example import (
-    ROOT,
     Devices,
     Settings,
     check_settings,
@@ -22,9 +21,7 @@ from cifar_resnet.example import (
     write_json,
 )
 from keras_onecycle import RangeTestResult, lr_find
-
-# As many as are read of each training.
-SEEDS = range(4)
+from stored import ROOT, SEEDS, MissingRunError
 
 
 @dataclass(frozen=True)
@@ -103,10 +100,6 @@ PRESETS = {
         rates={"one_cycle": 3.0, "piecewise": 0.1},
     ),
 }
-
-
-class MissingRunError(ValueError):
-    """A figure was asked for whose trainings are not done."""
 
 
 class Lab:
@@ -271,9 +264,3 @@ class Lab:
 def accuracies(runs: Sequence[dict[str, Any]]) -> np.ndarray:
     """Returns the last test accuracies in percent."""
     return 100 * np.array([run["test_accuracy"] for run in runs])
-
-
-def by_seed(runs: Sequence[dict[str, Any]]) -> dict[int, float]:
-    """Returns the last test accuracy of each seed, in percent."""
-    seeds = [run["settings"]["seed"] for run in runs]
-    return dict(zip(seeds, accuracies(runs), strict=True))

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from comparing import factor
+from comparing import HOW, factor
 from drawing import finish, panels, save, spread, suggestions, table
-from mnist_lenet.lab import RATES, TUNING_SEED, Lab, MissingRunError, accuracies, by_seed
+from mnist_lenet.lab import RATES, TUNING_SEED, Lab, accuracies
 from mnist_lenet.trainings import NETWORKS, Run, one_cycle, run
+from stored import MissingRunError
 
 # An accuracy, in percent, below which a training has not learnt.
 DIVERGED = 50.0
@@ -40,11 +41,6 @@ PUBLISHED: dict[str, tuple[Run, float | None, float]] = {
     "inv 0.01, 12 epochs": (run("inv", 0.01, 12), None, 0.0),
     "one cycle 0.01-0.1, 12 epochs, Caffe's initializer": (
         run("one_cycle", 0.1, 12, initializer="lecun_uniform"),
-        None,
-        0.0,
-    ),
-    "one cycle 0.01-0.1, 12 epochs, momentum 0.9": (
-        run("one_cycle", 0.1, 12, momentum=(0.9, 0.9)),
         None,
         0.0,
     ),
@@ -99,7 +95,7 @@ def super_convergence(lab: Lab) -> str:
 def tuned(lab: Lab) -> str:
     """Returns the tables of each policy at its best rate of one grid, and of the epochs that others need."""
     rows, missing = [], []
-    lengths: dict[str, dict[int, dict[int, float]]] = {policy: {} for policy in TUNED}
+    lengths: dict[str, dict[int, np.ndarray]] = {policy: {} for policy in TUNED}
     for policy, epochs in ((policy, epochs) for epochs in (12, 25, 85) for policy in TUNED):
         try:
             best, grid = lab.best_lr(policy, epochs)
@@ -107,7 +103,7 @@ def tuned(lab: Lab) -> str:
         except MissingRunError:
             missing.append(f"{TUNED[policy]} in {epochs} epochs")
             continue
-        lengths[policy][epochs] = by_seed(learnt(results))
+        lengths[policy][epochs] = accuracies(learnt(results))
         cells = ["diverged" if end < DIVERGED else f"{end:.2f}" for end in grid.values()]
         rows.append([TUNED[policy], epochs, *cells, ended(results)])
     header = ["policy", "epochs", *(f"{rate:g}" for rate in RATES), "best, %"]
@@ -115,14 +111,13 @@ def tuned(lab: Lab) -> str:
     others = {policy: lengths[policy] for policy in ("step", "cosine") if lengths[policy]}
     if others:
         parts += [
-            "How many times the epochs of one cycle the others need, tuned, to end as high. It is "
-            "interpolated for each seed between the lengths above, on a logarithmic scale.",
+            f"How many times the epochs of one cycle the others need, tuned, to end as high. {HOW}",
             _factors(lab, others),
         ]
     return "\n\n".join(parts)
 
 
-def _factors(lab: Lab, others: Mapping[str, Mapping[int, Mapping[int, float]]]) -> str:
+def _factors(lab: Lab, others: Mapping[str, Mapping[int, np.ndarray]]) -> str:
     rows = []
     for epochs in (12, 25):
         # The paper's rate, and the grid's highest.
@@ -131,8 +126,7 @@ def _factors(lab: Lab, others: Mapping[str, Mapping[int, Mapping[int, float]]]) 
                 (results,) = lab.of(run("one_cycle", rate, epochs))
             except MissingRunError:
                 continue
-            kept = accuracies(learnt(results))
-            wanted = kept.mean() if len(kept) else np.nan
+            wanted = accuracies(learnt(results))
             cells = [factor(wanted, epochs, lengths) for lengths in others.values()]
             rows.append([f"{rate:g}", epochs, ended(results), *cells])
     header = ["one cycle", "epochs", "test accuracy, %", *(f"{name} needs" for name in others)]

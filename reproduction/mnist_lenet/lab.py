@@ -15,18 +15,12 @@ import numpy as np
 
 from keras_onecycle import RangeTestResult, lr_find
 from mnist_lenet.trainings import Run, compiled, data, run, train
+from stored import ROOT, SEEDS, MissingRunError
 
-ROOT = Path(__file__).resolve().parents[2]
-# As many as in the paper.
-SEEDS = range(4)
 # The seed that rates are chosen with.
 TUNING_SEED = 100
 # The grid that every policy gets.
 RATES = (0.01, 0.03, 0.1, 0.3)
-
-
-class MissingRunError(ValueError):
-    """A figure was asked for whose trainings are not done."""
 
 
 class Lab:
@@ -151,9 +145,3 @@ class Lab:
 def accuracies(results: list[dict[str, Any]]) -> np.ndarray:
     """Returns the last test accuracies in percent."""
     return np.array([100 * result["test_accuracy"][-1] for result in results])
-
-
-def by_seed(results: list[dict[str, Any]]) -> dict[int, float]:
-    """Returns the last test accuracy of each seed, in percent."""
-    seeds = [result["run"]["seed"] for result in results]
-    return dict(zip(seeds, accuracies(results), strict=True))

@@ -127,12 +127,21 @@ def compiled(run: Run, rate: Any, momentum: float) -> keras.Model:
     """The network of a training, with SGD."""
     keras.utils.set_random_seed(run.seed)
     model = lenet(run.weight_decay, run.initializer, run.network)
+    sgd = keras.optimizers.SGD(rate, momentum)
+    if run.bias_lr != 1:
+        sgd = BiasSGD(rate, momentum, run.bias_lr)
     model.compile(
-        SGD(rate, momentum, run.bias_lr),
+        sgd,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
+        jit_compile=True if torch_compiles(run) else "auto",
     )
     return model
+
+
+def torch_compiles(run: Run) -> bool:
+    """Whether PyTorch is to compile the step: it does so only when told, and not with a cycle."""
+    return keras.backend.backend() == "torch" and run.policy != "one_cycle"
 
 
 def train(run: Run, path: Path | None = None) -> dict[str, Any]:
@@ -176,7 +185,7 @@ def train(run: Run, path: Path | None = None) -> dict[str, Any]:
         "test_accuracy": [round(value, 4) for value in history["val_accuracy"]],
         "test_loss": [float(f"{v:.5g}") if np.isfinite(v) else None for v in history["val_loss"]],
         "seconds": round(time.perf_counter() - start),
-        "environment": environment(),
+        "environment": environment() + (", torch.compile" if torch_compiles(run) else ""),
     }
 
 
@@ -205,7 +214,7 @@ def environment() -> str:
     )
 
 
-class SGD(keras.optimizers.SGD):
+class BiasSGD(keras.optimizers.SGD):
     """SGD with so many times the learning rate for biases."""
 
     def __init__(self, rate: Any, momentum: float, bias_lr: float) -> None:
@@ -213,7 +222,7 @@ class SGD(keras.optimizers.SGD):
         self.bias_lr = bias_lr
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        times = self.bias_lr if variable.path.endswith("bias") else 1.0
+        times = self.bias_lr if len(variable.shape) == 1 else 1.0
         super().update_step(gradient, variable, times * learning_rate)
 
 
