@@ -31,57 +31,64 @@ TUNED = {
 }
 
 # The rows of the paper's table, with mean and standard deviation in percent.
-PUBLISHED: dict[str, tuple[Run, float | None, float]] = {
+PUBLISHED: dict[str, tuple[Run, float, float]] = {
     "one cycle 0.01-0.1, 12 epochs": (run("one_cycle", 0.1, 12), 99.25, 0.03),
     "one cycle 0.01-0.1, 25 epochs": (run("one_cycle", 0.1, 25), 99.28, 0.06),
     "one cycle 0.01-0.1, 50 epochs": (run("one_cycle", 0.1, 50), 99.27, 0.07),
     "one cycle 0.02-0.2, 85 epochs": (run("one_cycle", 0.2, 85), 99.35, 0.03),
     "inv 0.01, 85 epochs": (run("inv", 0.01, 85), 99.03, 0.04),
     "step 0.01, 85 epochs": (run("step", 0.01, 85), 99.00, 0.04),
-    "inv 0.01, 12 epochs": (run("inv", 0.01, 12), None, 0.0),
-    "one cycle 0.01-0.1, 12 epochs, Caffe's initializer": (
-        run("one_cycle", 0.1, 12, initializer="lecun_uniform"),
-        None,
-        0.0,
+}
+# What the paper's table does not have.
+BESIDE = {
+    "inv 0.01, 12 epochs": run("inv", 0.01, 12),
+    "one cycle 0.01-0.1, 12 epochs, Caffe's initializer": run(
+        "one_cycle", 0.1, 12, initializer="lecun_uniform"
     ),
-    "cosine 0.1 with a warm-up, 12 epochs": (run("warmup_cosine", 0.1, 12), None, 0.0),
+    "cosine 0.1 with a warm-up, 12 epochs": run("warmup_cosine", 0.1, 12),
+}
+# What stands in the first picture, with its style.
+DRAWN: dict[str, tuple[list[Run], str, str]] = {
+    "one cycle, 0.01-0.1": ([run("one_cycle", 0.1, n) for n in (12, 25, 50)], "C0", "o-"),
+    "one cycle, 0.02-0.2": ([run("one_cycle", 0.2, 85)], "C0", "D"),
+    "inv, 0.01": ([run("inv", 0.01, 85)], "C1", "s"),
+    "step, 0.01": ([run("step", 0.01, 85)], "C2", "^"),
+    "step, tuned: 0.03": ([run("step", STEP_LR, n) for n in (12, 25, 85)], "C3", "v--"),
+    "cosine with a warm-up, 0.1": ([run("warmup_cosine", 0.1, 12)], "C4", "x"),
 }
 
 
 def super_convergence(lab: Lab) -> str:
     """Figure 1."""
-    found = dict(zip(PUBLISHED, lab.of(*(one for one, *_ in PUBLISHED.values())), strict=True))
     ends, courses = panels(2)
-    styles = {"one cycle": ("C0", "o"), "inv": ("C1", "s"), "step": ("C2", "^")}
-    for policy, (color, marker) in styles.items():
-        rows = {
-            PUBLISHED[label][0].epochs: label
-            for label in PUBLISHED
-            if label.startswith(policy) and label.endswith("epochs")
-        }
-        epochs = sorted(rows)
-        done = [accuracies(learnt(found[rows[number]])) for number in epochs]
-        _draw_ends(ends, epochs, done, color=color, marker=marker, label=policy)
-        for number in epochs:
-            _, mean, deviation = PUBLISHED[rows[number]]
-            if mean is not None:
-                ends.errorbar(
-                    1.06 * number, mean, deviation, color=color, marker=marker, mfc="white"
-                )
-        shown = epochs[0] if policy == "one cycle" else epochs[-1]
-        _draw_course(courses, found[rows[shown]], f"{policy}, {shown} epochs", color)
-    ends.errorbar([], [], [], color="gray", marker="o", mfc="white", label="published")
+    for label, (runs, color, style) in DRAWN.items():
+        found = lab.of(*runs)
+        epochs = [one.epochs for one in runs]
+        done = [accuracies(learnt(results)) for results in found]
+        _draw_ends(ends, epochs, done, color=color, fmt=style, label=label)
+        for one, mean, deviation in PUBLISHED.values():
+            if one in runs:
+                at = 1.06 * one.epochs
+                ends.errorbar(at, mean, deviation, color=color, fmt=style[0], mfc="white")
+        if runs[0].policy in ("one_cycle", "inv", "step") and label != "one cycle, 0.02-0.2":
+            # Of several lengths, the shortest of one cycle and the longest of the others.
+            number = 0 if runs[0].policy == "one_cycle" else -1
+            _draw_course(courses, found[number], f"{label}, {epochs[number]} epochs", color)
+    ends.errorbar([], [], [], color="gray", fmt="o", mfc="white", label="published")
     ends.set_xscale("log")
     ends.set_xticks([12, 25, 50, 85], ["12", "25", "50", "85"])
     ends.minorticks_off()
-    finish(ends, "epochs of the training", "test accuracy at its end (%)")
+    ends.set_ylim(98.8, 99.62)  # Room for the legend.
+    finish(ends, "epochs of the training", "test accuracy at its end (%)", legend=False)
+    ends.legend(fontsize="small", ncols=2, loc="upper center")
     courses.set_ylim(97.5, 99.4)
     finish(courses, "epoch", "test accuracy (%), mean and span of the seeds")
     save(lab.pictures, "super-convergence", ends)
     rows = [
-        [label, "" if mean is None else f"{mean:.2f} ± {deviation:.2f}", ended(found[label])]
-        for label, (_, mean, deviation) in PUBLISHED.items()
+        [label, f"{mean:.2f} ± {deviation:.2f}", *map(ended, lab.of(one))]
+        for label, (one, mean, deviation) in PUBLISHED.items()
     ]
+    rows += [[label, "", *map(ended, lab.of(one))] for label, one in BESIDE.items()]
     return "\n\n".join(
         [
             table(["policy", "published, %", "here, %"], rows),
@@ -162,10 +169,12 @@ def large_lr_regularizes(lab: Lab) -> str:
     runs = [run("one_cycle", rate, EPOCHS) for rate in RATES]
     # No rate is chosen here, so the seed of the grid is one like the others.
     lab.make(replace(one, seed=TUNING_SEED) for one in runs)
-    of_rates = []
+    of_rates, ends = [], []
     for one, results in zip(runs, lab.of(*runs), strict=True):
         grid = lab.read(replace(one, seed=TUNING_SEED))
-        of_rates.append(learnt([*results, *([grid] if grid else [])]))
+        with_grid = [*results, *([grid] if grid else [])]
+        of_rates.append(learnt(with_grid))
+        ends.append(ended(with_grid))
     losses = {
         "training loss": [np.array([r["loss"][-1] for r in results]) for results in of_rates],
         "test loss": [np.array([r["test_loss"][-1] for r in results]) for results in of_rates],
@@ -186,7 +195,7 @@ def large_lr_regularizes(lab: Lab) -> str:
             f"{rate:g}",
             *(spread(values[number], 4) for values in losses.values()),
             spread(losses["test loss"][number] - losses["training loss"][number], 4),
-            spread(accuracies(of_rates[number])),
+            ends[number],
         ]
         for number, rate in enumerate(RATES)
     ]
