@@ -208,7 +208,7 @@ def schedule(lab: Lab) -> str:
     axes = panels(2)
     one_cycle(run("one_cycle", CYCLE_LR, EPOCHS), total_steps=EPOCHS * 118).plot(axes)
     save(lab.pictures, "schedule", axes[0])
-    return "The cycle of the first row of the table: 12 epochs of 118 updates."
+    return f"The cycle of {EPOCHS} epochs of 118 updates, up to {CYCLE_LR:g}."
 
 
 def batch_size(lab: Lab) -> str:
