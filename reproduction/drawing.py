@@ -1,6 +1,6 @@
 """What the figures are drawn and written with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,30 @@ def save(folder: Path, name: str, ax: Axes) -> None:
     plt.close(ax.figure)
 
 
-def suggestions(result: RangeTestResult) -> dict[str, str]:
+def draw_range_tests(
+    of_lengths: Mapping[int, Sequence[RangeTestResult]],
+) -> tuple[Sequence[Axes], str]:
+    """Draws the range tests of some lengths, one a seed, and returns a table of what they suggest."""
+    axes = panels(3)
+    rows = []
+    for number, (updates, results) in enumerate(of_lengths.items()):
+        for seed, result in enumerate(results):
+            style = {"color": f"C{number}", "label": None if seed else f"{updates} updates"}
+            marked = {**style, "marker": "o", "markersize": 3}
+            axes[0].plot(result.lr, result.smoothed_loss, **style)
+            axes[1].plot(result.val_lr, result.val_loss, **marked)
+            axes[2].plot(result.val_lr, 100 * result.val_metrics["accuracy"], **marked)
+        found = [_suggestions(result) for result in results]
+        rows.append([updates, *(", ".join(one[name] for one in found) for name in METHODS)])
+    for ax in axes[:2]:
+        ax.set_ylim(0, 4)  # What diverges leaves the picture.
+    finish(axes[0], "learning rate", "training loss, smoothed")
+    finish(axes[1], "learning rate", "test loss")
+    finish(axes[2], "learning rate", "test accuracy (%)")
+    return axes, table(["updates", *(f"`{name}`" for name in METHODS)], rows)
+
+
+def _suggestions(result: RangeTestResult) -> dict[str, str]:
     """Returns the learning rate that each method reads off a range test."""
     found = {}
     for method in METHODS:

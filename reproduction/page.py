@@ -58,9 +58,9 @@ def lenet(made: dict[str, str], texts: dict[str, Any], out: Path) -> list[str]:
     parts = [
         "## LeNet on MNIST",
         _one_line(texts["setting"]),
-        "`python reproduction/reproduce.py all --seeds 4` trains all of it in an estimated two days of a core, "
-        "and goes on where it was. With `--redraw` it draws what is there. The seeds of a row may be from "
-        "several of the machines that trained: "
+        "`python reproduction/reproduce.py all --seeds 4` trains all of it in an estimated two days of a "
+        "core, and goes on where it was. With `--redraw` it draws what is there. The seeds of a row may be "
+        "from several of the machines that trained: "
         f"{'; '.join(mnist_lenet.lab.Lab(out=out).environments()) or 'nothing yet'}.",
     ]
     for number, name in enumerate(NAMES, start=1):

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from cifar_resnet.example import training
 from cifar_resnet.lab import Lab, accuracies
 from comparing import HOW, factor
-from drawing import finish, panels, save, spread, suggestions, table
+from drawing import draw_range_tests, finish, panels, save, spread, table
 
 
 def draw_runs(ax: Axes, runs: Sequence[Mapping[str, Any]], key: str, label: str) -> None:
@@ -111,31 +111,12 @@ def super_convergence(lab: Lab) -> str:
 
 def range_tests(lab: Lab) -> str:
     """Figure 2."""
-    axes = panels(3)
-    rows = []
-    for number, length in enumerate((lab.preset.short_range_test, lab.preset.long_range_test)):
-        found = []
-        for result in lab.range_tests(num_steps=length, validate=True):
-            style = {"color": f"C{number}", "label": None if found else f"{length} updates"}
-            found.append(suggestions(result))
-            axes[0].plot(result.lr, result.smoothed_loss, **style)
-            axes[1].plot(result.val_lr, result.val_loss, marker="o", markersize=3, **style)
-            accuracy = 100 * result.val_metrics["accuracy"]
-            axes[2].plot(result.val_lr, accuracy, marker="o", markersize=3, **style)
-            if found[-1]["edge"] != "none":
-                at = float(found[-1]["edge"])
-                axes[0].axvline(at, linestyle="--", color=style["color"], alpha=0.7)
-        names = found[0]
-        rows.append(
-            [f"{length} updates", *(", ".join(one[name] for one in found) for name in names)]
-        )
-    test_losses = np.concatenate([line.get_ydata() for line in axes[1].lines])
-    axes[1].set_ylim(0, min(np.nanmax(test_losses), 8) * 1.05)
-    finish(axes[0], "learning rate", "training loss, smoothed (dashed: suggested)")
-    finish(axes[1], "learning rate", "test loss")
-    finish(axes[2], "learning rate", "test accuracy (%)")
+    lengths = (lab.preset.short_range_test, lab.preset.long_range_test)
+    axes, numbers = draw_range_tests(
+        {n: lab.range_tests(num_steps=n, validate=True) for n in lengths}
+    )
     save(lab.pictures, "range-test", axes[0])
-    return table(["range test", *(f"`{name}`" for name in names)], rows)
+    return numbers
 
 
 def large_lr_regularizes(lab: Lab) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from comparing import HOW, factor
-from drawing import finish, panels, save, spread, suggestions, table
+from drawing import draw_range_tests, finish, panels, save, spread, table
 from mnist_lenet.lab import RATES, TUNING_SEED, Lab, accuracies
 from mnist_lenet.trainings import NETWORKS, Run, one_cycle, run
 from stored import MissingRunError
@@ -142,26 +142,10 @@ def _factors(lab: Lab, others: Mapping[str, Mapping[int, np.ndarray]]) -> str:
 
 def range_tests(lab: Lab) -> str:
     """Figure 2."""
-    axes = panels(3)
-    rows = []
-    for number, updates in enumerate((100, 472)):
-        found = []
-        for result in lab.range_tests(run("one_cycle", CYCLE_LR, EPOCHS), updates, max_lr=0.5):
-            label = None if found else f"{updates} updates"
-            style = {"color": f"C{number}", "label": label}
-            found.append(suggestions(result))
-            axes[0].plot(result.lr, result.smoothed_loss, **style)
-            axes[1].plot(result.val_lr, result.val_loss, "o-", markersize=3, **style)
-            accuracy = 100 * result.val_metrics["accuracy"]
-            axes[2].plot(result.val_lr, accuracy, "o-", markersize=3, **style)
-        rows.append([updates, *(", ".join(one[name] for one in found) for name in found[0])])
-    finish(axes[0], "learning rate", "training loss, smoothed")
-    for ax in axes[:2]:
-        ax.set_ylim(0, 2.5)
-    finish(axes[1], "learning rate", "test loss")
-    finish(axes[2], "learning rate", "test accuracy (%)")
+    one = run("one_cycle", CYCLE_LR, EPOCHS)
+    axes, numbers = draw_range_tests({n: lab.range_tests(one, n, max_lr=0.5) for n in (100, 472)})
     save(lab.pictures, "range-test", axes[0])
-    return table(["updates", *(f"`{method}`" for method in found[0])], rows)
+    return numbers
 
 
 def large_lr_regularizes(lab: Lab) -> str:
