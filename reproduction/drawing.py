@@ -26,24 +26,30 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def spread(values: np.ndarray, digits: int = 2) -> str:
     """Returns the mean, and with several values their standard deviation and number."""
+    number = seeds(len(values))
     if len(values) == 1:
-        return f"{values[0]:.{digits}f} (1 seed)"
+        return f"{values[0]:.{digits}f} ({number})"
     deviation = np.std(values, ddof=1)
-    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f} ({len(values)} seeds)"
+    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f} ({number})"
 
 
-def panels(number: int) -> Sequence[Axes]:
+def seeds(number: int) -> str:
+    """Returns so many seeds in words."""
+    return f"{number} seed{'s' * (number != 1)}"
+
+
+def panels(number: int, height: float = 3.9) -> Sequence[Axes]:
     """Returns so many Axes side by side."""
-    _, axes = plt.subplots(1, number, figsize=(5.2 * number, 3.9), squeeze=False)
+    _, axes = plt.subplots(1, number, figsize=(5.2 * number, height), squeeze=False)
     return axes[0]
 
 
-def finish(ax: Axes, x: str, y: str, *, legend: bool = True) -> None:
-    """Labels the axes."""
+def finish(ax: Axes, x: str, y: str, *, legend: bool = True, title: str | None = None) -> None:
+    """Labels the axes, and heads the legend."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     if legend:
-        ax.legend(fontsize="small")
+        ax.legend(fontsize="small", title=title)
 
 
 def save(folder: Path, name: str, ax: Axes) -> None:
@@ -61,7 +67,12 @@ def draw_range_tests(
     rows = []
     for number, (updates, results) in enumerate(of_lengths.items()):
         for seed, result in enumerate(results):
-            style = {"color": f"C{number}", "label": None if seed else f"{updates} updates"}
+            label = f"{updates} updates ({seed + 1})"
+            style = {
+                "color": f"C{number}",
+                "linestyle": ("-", "--", "-.", ":")[seed],
+                "label": label,
+            }
             marked = {**style, "marker": "o", "markersize": 3}
             axes[0].plot(result.lr, result.smoothed_loss, **style)
             axes[1].plot(result.val_lr, result.val_loss, **marked)
@@ -73,7 +84,11 @@ def draw_range_tests(
     finish(axes[0], "learning rate", "training loss, smoothed")
     finish(axes[1], "learning rate", "test loss")
     finish(axes[2], "learning rate", "test accuracy (%)")
-    return axes, table(["updates", *(f"`{name}`" for name in METHODS)], rows)
+    numbers = table(["updates", *(f"`{name}`" for name in METHODS)], rows)
+    return (
+        axes,
+        f"{numbers}\n\nThe learning rates that each method of `suggest` returns, one a seed.",
+    )
 
 
 def _suggestions(result: RangeTestResult) -> dict[str, str]:

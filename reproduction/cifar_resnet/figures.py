@@ -18,14 +18,16 @@ from comparing import HOW, factor
 from drawing import draw_range_tests, finish, panels, save, spread, table
 
 
-def draw_runs(ax: Axes, runs: Sequence[Mapping[str, Any]], key: str, label: str) -> None:
+def draw_runs(
+    ax: Axes, runs: Sequence[Mapping[str, Any]], key: str, label: str, **style: Any
+) -> None:
     """Draws a quantity against the updates: the mean of the seeds, and their span."""
     steps = runs[0]["updates"] / runs[0]["settings"]["epochs"]
     x = [(row["epoch"] + 1) * steps for row in runs[0]["history"] if key in row]
     values = np.array([[row[key] for row in run["history"] if key in row] for run in runs])
     if key.endswith("accuracy"):
         values = 100 * values
-    (line,) = ax.plot(x, values.mean(axis=0), marker="o", markersize=3, label=label)
+    (line,) = ax.plot(x, values.mean(axis=0), marker="o", markersize=3, label=label, **style)
     ax.fill_between(x, values.min(axis=0), values.max(axis=0), alpha=0.15, color=line.get_color())
 
 
@@ -52,17 +54,16 @@ def super_convergence(lab: Lab) -> str:
         )
     }
     cycles, piecewise = of_length["one_cycle"], of_length["piecewise"]
-    cosine = [lab.runs(policy="cosine", max_lr=best["cosine"])] if "cosine" in best else []
+    kinds = {"one cycle": cycles, "piecewise constant": piecewise}
+    if "cosine" in best:
+        kinds["CosineDecay with warm-up"] = [lab.runs(policy="cosine", max_lr=best["cosine"])]
     axes = panels(2)
-    draw_runs(axes[0], cycles[0], "val_accuracy", "one cycle")
-    for runs in cosine:
-        draw_runs(axes[0], runs, "val_accuracy", "CosineDecay with warm-up")
-    for runs in piecewise:
-        draw_runs(
-            axes[0], runs, "val_accuracy", f"piecewise constant, {runs[0]['updates']} updates"
-        )
+    for number, (label, kind) in enumerate(kinds.items()):
+        for runs, line in zip(kind, ("-", "--", ":"), strict=False):
+            name = f"{label}, {runs[0]['updates']} updates"
+            draw_runs(axes[0], runs, "val_accuracy", name, color=f"C{number}", linestyle=line)
     finish(axes[0], "optimizer updates", "test accuracy (%)")
-    for label, kind in (("one cycle", cycles), ("piecewise constant", piecewise)):
+    for label, kind in kinds.items():
         reached = [accuracies(runs) for runs in kind]
         updates = [runs[0]["updates"] for runs in kind]
         means = [one.mean() for one in reached]
@@ -84,11 +85,7 @@ def super_convergence(lab: Lab) -> str:
             spread(accuracies(runs)),
             factor(accuracies(runs), runs[0]["updates"], others) if label == "one cycle" else "",
         ]
-        for label, kind in (
-            ("one cycle", cycles),
-            ("CosineDecay with warm-up", cosine),
-            ("piecewise constant", piecewise),
-        )
+        for label, kind in kinds.items()
         for runs in kind
     ]
     header = ["training", "max. learning rate", "updates", "test accuracy (%)", "factor"]
@@ -247,7 +244,9 @@ def limited_data(lab: Lab) -> str:
         )
     (ax,) = panels(1)
     for label, values in accuracy.items():
-        ax.plot(lab.preset.subsets, [v.mean() for v in values], marker="o", label=label)
+        deviations = [v.std(ddof=len(v) > 1) for v in values]
+        means = [v.mean() for v in values]
+        ax.errorbar(lab.preset.subsets, means, deviations, marker="o", capsize=3, label=label)
     finish(ax, "training images", "test accuracy (%)")
     save(lab.pictures, "limited-data", ax)
     return table(["training images", "one cycle", "piecewise constant"], rows)
@@ -270,7 +269,7 @@ def architectures(lab: Lab) -> str:
     save(lab.pictures, "architectures", axes[0])
     return (
         f"{table(['ResNet', 'one cycle', 'piecewise constant, as many updates'], rows)}\n\n"
-        "Learning rates as chosen for figure 1. CIFAR-100 is not among the prepared data."
+        "Learning rates as chosen for figure C1."
     )
 
 
@@ -282,7 +281,9 @@ def draw_by_epoch(axes: Sequence[Axes], runs: Sequence[Mapping[str, Any]], label
         scale = 100 if key == "val_accuracy" else 1
         epochs = [row["epoch"] + 1 for row in runs[0]["history"] if key in row]
         values = [[scale * row[key] for row in run["history"] if key in row] for run in runs]
-        ax.plot(epochs, np.mean(values, axis=0), marker="o", markersize=3, label=label)
+        (line,) = ax.plot(epochs, np.mean(values, axis=0), marker="o", markersize=3, label=label)
+        low, high = np.min(values, axis=0), np.max(values, axis=0)
+        ax.fill_between(epochs, low, high, alpha=0.15, color=line.get_color())
         if key == "val_loss":
             ax.set_ylim(0, 4)
         finish(ax, "epoch", name)

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from comparing import HOW, factor
-from drawing import draw_range_tests, finish, panels, save, spread, table
+from drawing import draw_range_tests, finish, panels, save, seeds, spread, table
 from mnist_lenet.lab import RATES, TUNING_SEED, Lab, accuracies
 from mnist_lenet.trainings import NETWORKS, Run, one_cycle, run
 from stored import MissingRunError
@@ -47,42 +47,49 @@ BESIDE = {
     ),
     "cosine 0.1 with a warm-up, 12 epochs": run("warmup_cosine", 0.1, 12),
 }
-# What stands in the first picture, with its style.
-DRAWN: dict[str, tuple[list[Run], str, str]] = {
-    "one cycle, 0.01-0.1": ([run("one_cycle", 0.1, n) for n in (12, 25, 50)], "C0", "o-"),
-    "one cycle, 0.02-0.2": ([run("one_cycle", 0.2, 85)], "C0", "D"),
-    "inv, 0.01": ([run("inv", 0.01, 85)], "C1", "s"),
-    "step, 0.01": ([run("step", 0.01, 85)], "C2", "^"),
-    "step, tuned: 0.03": ([run("step", STEP_LR, n) for n in (12, 25, 85)], "C3", "v--"),
-    "cosine with a warm-up, 0.1": ([run("warmup_cosine", 0.1, 12)], "C4", "x"),
+# What stands in the first picture, with its style and how far it is moved to the right.
+DRAWN: dict[str, tuple[list[Run], str, str, float]] = {
+    "one cycle, 0.01-0.1": ([run("one_cycle", 0.1, n) for n in (12, 25, 50)], "C0", "o-", 1.0),
+    "one cycle, 0.02-0.2": ([run("one_cycle", 0.2, 85)], "C0", "D", 1.0),
+    "one cycle, tuned: 0.03-0.3": ([run("one_cycle", 0.3, n) for n in (12, 25)], "C0", "P:", 1.0),
+    "inv, 0.01": ([run("inv", 0.01, 85)], "C1", "s", 0.95),
+    "step, 0.01": ([run("step", 0.01, 85)], "C2", "^", 1.0),
+    "step, tuned: 0.03": ([run("step", STEP_LR, n) for n in (12, 25, 85)], "C2", "v--", 1.05),
+    "cosine with a warm-up, 0.1": ([run("warmup_cosine", 0.1, 12)], "C3", "X", 1.05),
+}
+# Those whose course is shown, too: after so many epochs, with this line.
+COURSES = {
+    "one cycle, 0.01-0.1": (12, "-"),
+    "step, 0.01": (85, "-"),
+    "step, tuned: 0.03": (85, "--"),
+    "cosine with a warm-up, 0.1": (12, ":"),
 }
 
 
 def super_convergence(lab: Lab) -> str:
     """Figure 1."""
-    ends, courses = panels(2)
-    for label, (runs, color, style) in DRAWN.items():
-        found = lab.of(*runs)
-        epochs = [one.epochs for one in runs]
-        done = [accuracies(learnt(results)) for results in found]
-        _draw_ends(ends, epochs, done, color=color, fmt=style, label=label)
+    ends, courses = panels(2, height=4.9)
+    for label, (runs, color, style, right) in DRAWN.items():
+        found = dict(zip((one.epochs for one in runs), lab.of(*runs), strict=True))
+        done = [accuracies(learnt(results)) for results in found.values()]
+        at = [right * epochs for epochs in found]
+        _draw_ends(ends, at, done, color=color, fmt=style, label=label)
         for one, mean, deviation in PUBLISHED.values():
             if one in runs:
-                at = 1.06 * one.epochs
+                at = 1.07 * right * one.epochs
                 ends.errorbar(at, mean, deviation, color=color, fmt=style[0], mfc="white")
-        if runs[0].policy in ("one_cycle", "inv", "step") and label != "one cycle, 0.02-0.2":
-            # Of several lengths, the shortest of one cycle and the longest of the others.
-            number = 0 if runs[0].policy == "one_cycle" else -1
-            _draw_course(courses, found[number], f"{label}, {epochs[number]} epochs", color)
+        if label in COURSES:
+            epochs, line = COURSES[label]
+            name = f"{label}, {epochs} epochs"
+            _draw_course(courses, found[epochs], name, color=color, linestyle=line)
     ends.errorbar([], [], [], color="gray", fmt="o", mfc="white", label="published")
     ends.set_xscale("log")
     ends.set_xticks([12, 25, 50, 85], ["12", "25", "50", "85"])
     ends.minorticks_off()
-    ends.set_ylim(98.8, 99.62)  # Room for the legend.
-    finish(ends, "epochs of the training", "test accuracy at its end (%)", legend=False)
-    ends.legend(fontsize="small", ncols=2, loc="upper center")
+    finish(ends, "epochs of the training", "test accuracy at the end (%)", legend=False)
+    ends.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     courses.set_ylim(97.5, 99.4)
-    finish(courses, "epoch", "test accuracy (%), mean and span of the seeds")
+    finish(courses, "epoch", "test accuracy (%), mean and span")
     save(lab.pictures, "super-convergence", ends)
     rows = [
         [label, f"{mean:.2f} ± {deviation:.2f}", *map(ended, lab.of(one))]
@@ -290,9 +297,9 @@ def _compare(
         losses = np.array([result["test_loss"][-1] for result in learnt(results)])
         rows.append([*cells, ended(results), spread(losses, 4) if len(losses) else ""])
     axes[0].set_ylim(97.5, 99.5)
-    axes[1].set_ylim(0, 0.2)
-    finish(axes[0], "epoch", "test accuracy (%)")
-    finish(axes[1], "epoch", "test loss, penalty included")
+    axes[1].set_ylim(0.05, 0.25)
+    finish(axes[0], "epoch", "test accuracy (%)", title=header[0])
+    finish(axes[1], "epoch", "test loss, penalty included", title=header[0])
     save(lab.pictures, name, axes[0])
     return table([*header, "test accuracy, %", "test loss"], rows)
 
@@ -309,8 +316,8 @@ def _draw_course(
     ax: Axes,
     results: Sequence[Mapping[str, Any]],
     label: str,
-    color: str | None = None,
     key: str = "test_accuracy",
+    **style: Any,
 ) -> None:
     """Draws the mean of the seeds after each epoch, and their span, of those that did not diverge."""
     course = np.array([result[key] for result in learnt(results)], dtype=float)
@@ -319,7 +326,8 @@ def _draw_course(
     if key == "test_accuracy":
         course = 100 * course
     epoch = 1 + np.arange(course.shape[1])
-    (line,) = ax.plot(epoch, course.mean(axis=0), color=color, label=label)
+    label = f"{label} ({seeds(len(course))})"
+    (line,) = ax.plot(epoch, course.mean(axis=0), label=label, **style)
     low, high = course.min(axis=0), course.max(axis=0)
     ax.fill_between(epoch, low, high, color=line.get_color(), alpha=0.15)
 
