@@ -6,8 +6,9 @@ from itertools import product
 import numpy as np
 
 HOW = (
-    "Interpolated between the lengths above, on a logarithmic scale. The median of all combinations of seeds "
-    "and, in brackets, their 10th to 90th percentile."
+    "Between the lengths above it is interpolated, on a logarithmic scale. Each number is the median over "
+    'all combinations of seeds, with their 10th to 90th percentile. "More than": the longest training ends '
+    "lower."
 )
 
 

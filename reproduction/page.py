@@ -40,14 +40,14 @@ def first_screen(texts: dict[str, Any]) -> list[str]:
     verdicts = [
         [small[name]["claim"], large[name]["verdict"], small[name]["verdict"]] for name in NAMES
     ]
-    header = ["published", "LeNet on MNIST, converged", "ResNet-8 on 10,000 images, 10 epochs"]
+    header = ["published", "LeNet on MNIST", "ResNet-8 on 10,000 images, 10 epochs"]
     return [
         "<!-- Written by `python reproduction/reproduce.py all`. Edit reproduction/texts.toml instead. -->",
         "# Super-convergence, reproduced",
-        _one_line(texts["result"]["sentence"]),
+        _paragraphs(texts["result"]["sentence"]),
         "![Test accuracy of LeNet against epochs](super-convergence/mnist-lenet/super-convergence.png)",
         texts["result"]["table"].strip(),
-        _one_line(texts["result"]["why"]),
+        _paragraphs(texts["result"]["why"]),
         "## What agrees with the papers",
         table(header, verdicts),
     ]
@@ -57,10 +57,10 @@ def lenet(made: dict[str, str], texts: dict[str, Any], out: Path) -> list[str]:
     """Returns the part about LeNet on MNIST."""
     parts = [
         "## LeNet on MNIST",
-        _one_line(texts["setting"]),
-        "`python reproduction/reproduce.py all --seeds 4` trains all of it in an estimated two days of a "
-        "core, and goes on where it was. With `--redraw` it draws what is there. The seeds of a row may be "
-        "from several of the machines that trained: "
+        _paragraphs(texts["setting"]),
+        "`python reproduction/reproduce.py all --seeds 4` makes all of it. It takes about two days of a "
+        "core, and goes on where it was; `--redraw` draws what is there. One row may mix the machines that "
+        "trained: "
         f"{'; '.join(mnist_lenet.lab.Lab(out=out).environments()) or 'nothing yet'}.",
     ]
     for number, name in enumerate(NAMES, start=1):
@@ -149,7 +149,7 @@ def trained_on(preset: str, out: Path) -> str:
 
 def _texts(published: str, here: str) -> list[str]:
     said = {"Published": published, "Here": here}
-    return [f"**{name}.** {_one_line(text)}" for name, text in said.items() if text]
+    return [f"**{name}.** {_paragraphs(text)}" for name, text in said.items() if text]
 
 
 def _environment(results: dict[str, Any]) -> str:
@@ -162,5 +162,5 @@ def _environment(results: dict[str, Any]) -> str:
     return ", ".join(told)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n"))

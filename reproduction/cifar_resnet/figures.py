@@ -100,9 +100,9 @@ def super_convergence(lab: Lab) -> str:
         f"- {grid_text(policy.replace('_', ' '), grid)}" for policy, grid in grids.items()
     )
     return text + (
-        "Each learning rate is the best of one grid on the test set, with a seed that is not among those "
-        "above, for the shortest one cycle and CosineDecay and for the middle length of piecewise "
-        f"(accuracy, %):\n\n{grid_lines}"
+        "Each learning rate is the best of one grid, by the test accuracy (%) of a seed that is not among "
+        "those above, for the shortest one cycle and CosineDecay, and for the middle length of piecewise "
+        f"constant:\n\n{grid_lines}"
     )
 
 

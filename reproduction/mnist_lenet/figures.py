@@ -125,7 +125,7 @@ def tuned(lab: Lab) -> str:
     others = {policy: lengths[policy] for policy in ("step", "cosine") if lengths[policy]}
     if others:
         parts += [
-            f"How many times the epochs of one cycle the others need, tuned, to end as high. {HOW}",
+            f"How many times as many epochs step and cosine decay need, tuned, to match one cycle. {HOW}",
             _factors(lab, others),
         ]
     return "\n\n".join(parts)
