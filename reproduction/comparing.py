@@ -7,8 +7,8 @@ import numpy as np
 
 HOW = (
     "Between the lengths above it is interpolated, on a logarithmic scale. Each number is the median over "
-    'all combinations of seeds, with their 10th to 90th percentile. "More than": the longest training ends '
-    "lower."
+    "all combinations of seeds, with their 10th to 90th percentile; trainings that diverged are left out. "
+    '"More than": the longest training ends lower; "or less": the shortest ends higher.'
 )
 
 
@@ -42,6 +42,7 @@ def factor(wanted: Sequence[float], length: int, others: Mapping[int, Sequence[f
         length: Updates or epochs after which they are reached.
         others: For each length of the others, ascending, the accuracies of the seeds.
     """
+    others = {n: reached for n, reached in others.items() if len(reached)}
     lengths = list(others)
     if not lengths or lengths[-1] <= length:
         return ""  # Nothing longer was trained.
@@ -58,5 +59,6 @@ def factor(wanted: Sequence[float], length: int, others: Mapping[int, Sequence[f
         # The shortest training may have been more than enough.
         return f"{times:.1f} or less" if times == lengths[0] / length else f"{times:.1f}"
 
-    low, middle, high = np.quantile(factors, [0.1, 0.5, 0.9], method="nearest")
-    return told(middle) if low == high else f"{told(middle)} ({told(low)} to {told(high)})"
+    low, high = np.quantile(factors, [0.1, 0.9], method="nearest")
+    low, middle, high = map(told, (low, np.median(factors), high))
+    return middle if low == high else f"{middle} ({low} to {high})"

@@ -66,11 +66,11 @@ def draw_range_tests(
     axes = panels(3)
     rows = []
     for number, (updates, results) in enumerate(of_lengths.items()):
-        for seed, result in enumerate(results):
-            label = f"{updates} updates ({seed + 1})"
+        for test, result in enumerate(results):
+            label = f"{updates} updates, test {test + 1}"
             style = {
                 "color": f"C{number}",
-                "linestyle": ("-", "--", "-.", ":")[seed],
+                "linestyle": ("-", "--", "-.", ":")[test],
                 "label": label,
             }
             marked = {**style, "marker": "o", "markersize": 3}

@@ -59,8 +59,8 @@ def lenet(made: dict[str, str], texts: dict[str, Any], out: Path) -> list[str]:
         "## LeNet on MNIST",
         _paragraphs(texts["setting"]),
         "`python reproduction/reproduce.py all --seeds 4` makes all of it. It takes about two days of a "
-        "core, and goes on where it was; `--redraw` draws what is there. One row may mix the machines that "
-        "trained: "
+        "core, and goes on where it was; `--redraw` draws what is there. The seeds of one row may come from "
+        "different machines: "
         f"{'; '.join(mnist_lenet.lab.Lab(out=out).environments()) or 'nothing yet'}.",
     ]
     for number, name in enumerate(NAMES, start=1):
@@ -99,7 +99,7 @@ def resnet_56(text: dict[str, str], out: Path) -> list[str]:
     return [
         "## ResNet-56 on CIFAR-10, on a GPU",
         table(["epochs", "published, %", "here, %"], rows),
-        *_texts(text["published"], text["here"]),
+        *(_texts(text["published"], text["here"]) if rows else ["Not run yet."]),
         f"```\npython reproduction/reproduce.py {command}\n```",
         f"Trained on: {trained_on('accelerator', out)}.",
     ]

@@ -145,3 +145,13 @@ def test_the_table_of_factors_tells_what_tuned_policies_need(tmp_path: Path) -> 
     assert "| 0.1 | 25 | 99.20 ± 0.00 (2 seeds) |  |" in told
     assert "| 0.3 | 12 |" not in told
     assert "Not tuned: one cycle in 12 epochs, cosine in 12 epochs" in told
+
+
+def test_the_rates_that_are_called_tuned_are_the_best_of_the_grid() -> None:
+    of_this_clone = Lab(train=False)
+    for policy, rate, lengths in (
+        ("step", figures.STEP_LR, (12, 25, 85)),
+        ("one_cycle", 0.3, (12, 25)),
+    ):
+        for epochs in lengths:
+            assert of_this_clone.best_lr(policy, epochs)[0] == rate

@@ -168,8 +168,15 @@ def test_factor() -> None:
     assert comparing.factor([90, 80, 60], 50, others) == "4.0 (2.0 or less to more than 4.0)"
     assert comparing.factor([60], 50, others) == "2.0 or less"
     assert comparing.factor([90], 200, others) == ""
+    # The middle of two, and percentiles that read the same.
+    middle = (2**1.3 + 2**1.5) / 2
+    assert (
+        comparing.factor([73, 75], 50, {100: [70.0], 200: [80.0]}) == f"{middle:.1f} (2.5 to 2.8)"
+    )
+    assert comparing.factor([75, 75.1], 50, {100: [70.0], 200: [80.0]}) == "2.8"
     # Of a length, or of one cycle, all diverged.
-    assert comparing.factor([75], 50, {100: [70.0], 200: []}) == ""
+    assert comparing.factor([75], 50, {100: [70.0], 150: [], 200: [80.0]}) == "2.8"
+    assert comparing.factor([75], 50, {100: [70.0], 200: []}) == "more than 2.0"
     assert comparing.factor([], 50, others) == comparing.factor([75], 50, {}) == ""
 
 
@@ -236,8 +243,12 @@ def test_all_without_results_says_so(trained: list, tmp_path: Path) -> None:
     text = (tmp_path / "docs" / "super-convergence.md").read_text()
     assert "Not run yet." in text
     # Nothing is said of a training that is not there.
-    here = tomllib.loads(page.TEXTS.read_text())["resnet-8"]["here"]
-    assert " ".join(here.split()) not in text
+    texts = tomllib.loads(page.TEXTS.read_text())
+    figure_texts = [
+        texts[task][name] for task in reproduce.FIGURES for name in page.NAMES if name != "schedule"
+    ]
+    for of_figure in (texts["resnet-8"], texts["resnet-56"], *figure_texts):
+        assert " ".join(of_figure["here"].split()) not in text
     assert trained == []
 
 

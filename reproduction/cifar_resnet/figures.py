@@ -7,6 +7,7 @@ say and what came out here are in texts.toml.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def super_convergence(lab: Lab) -> str:
         kinds["CosineDecay with warm-up"] = [lab.runs(policy="cosine", max_lr=best["cosine"])]
     axes = panels(2)
     for number, (label, kind) in enumerate(kinds.items()):
-        for runs, line in zip(kind, ("-", "--", ":"), strict=False):
+        for runs, line in zip(kind, cycle(("-", "--", ":", "-.")), strict=False):
             name = f"{label}, {runs[0]['updates']} updates"
             draw_runs(axes[0], runs, "val_accuracy", name, color=f"C{number}", linestyle=line)
     finish(axes[0], "optimizer updates", "test accuracy (%)")
@@ -68,7 +69,7 @@ def super_convergence(lab: Lab) -> str:
         updates = [runs[0]["updates"] for runs in kind]
         means = [one.mean() for one in reached]
         deviations = [one.std(ddof=1) if len(one) > 1 else np.nan for one in reached]
-        axes[1].errorbar(updates, means, deviations, marker="o", capsize=3, label=label)
+        axes[1].errorbar(updates, means, deviations, fmt="o-", capsize=3, label=label)
     axes[1].set_xscale("log")
     lengths = sorted({runs[0]["updates"] for runs in (*cycles, *piecewise)})
     axes[1].set_xticks(lengths, [str(length) for length in lengths])

@@ -51,37 +51,44 @@ BESIDE = {
 DRAWN: dict[str, tuple[list[Run], str, str, float]] = {
     "one cycle, 0.01-0.1": ([run("one_cycle", 0.1, n) for n in (12, 25, 50)], "C0", "o-", 1.0),
     "one cycle, 0.02-0.2": ([run("one_cycle", 0.2, 85)], "C0", "D", 1.0),
-    "one cycle, tuned: 0.03-0.3": ([run("one_cycle", 0.3, n) for n in (12, 25)], "C0", "P:", 1.0),
+    "one cycle, tuned: 0.03-0.3": (
+        [run("one_cycle", RATES[-1], n) for n in (12, 25)],
+        "C0",
+        "P:",
+        1.0,
+    ),
     "inv, 0.01": ([run("inv", 0.01, 85)], "C1", "s", 0.95),
     "step, 0.01": ([run("step", 0.01, 85)], "C2", "^", 1.0),
     "step, tuned: 0.03": ([run("step", STEP_LR, n) for n in (12, 25, 85)], "C2", "v--", 1.05),
     "cosine with a warm-up, 0.1": ([run("warmup_cosine", 0.1, 12)], "C3", "X", 1.05),
 }
-# Those whose course is shown, too: after so many epochs, with this line.
+# Those of which the course of a training is shown, too, with this line.
 COURSES = {
-    "one cycle, 0.01-0.1": (12, "-"),
-    "step, 0.01": (85, "-"),
-    "step, tuned: 0.03": (85, "--"),
-    "cosine with a warm-up, 0.1": (12, ":"),
+    "one cycle, 0.01-0.1": (0, "-"),
+    "step, 0.01": (0, "-"),
+    "step, tuned: 0.03": (-1, "--"),
+    "cosine with a warm-up, 0.1": (0, ":"),
 }
 
 
 def super_convergence(lab: Lab) -> str:
     """Figure 1."""
+    drawn = [one for runs, *_ in DRAWN.values() for one in runs]
+    asked = dict.fromkeys([*drawn, *(one for one, *_ in PUBLISHED.values()), *BESIDE.values()])
+    found = dict(zip(asked, lab.of(*asked), strict=True))
     ends, courses = panels(2, height=4.9)
     for label, (runs, color, style, right) in DRAWN.items():
-        found = dict(zip((one.epochs for one in runs), lab.of(*runs), strict=True))
-        done = [accuracies(learnt(results)) for results in found.values()]
-        at = [right * epochs for epochs in found]
+        done = [accuracies(learnt(found[one])) for one in runs]
+        at = [right * one.epochs for one in runs]
         _draw_ends(ends, at, done, color=color, fmt=style, label=label)
         for one, mean, deviation in PUBLISHED.values():
             if one in runs:
-                at = 1.07 * right * one.epochs
-                ends.errorbar(at, mean, deviation, color=color, fmt=style[0], mfc="white")
+                beside = 1.07 * right * one.epochs
+                ends.errorbar(beside, mean, deviation, color=color, fmt=style[0], mfc="white")
         if label in COURSES:
-            epochs, line = COURSES[label]
-            name = f"{label}, {epochs} epochs"
-            _draw_course(courses, found[epochs], name, color=color, linestyle=line)
+            number, line = COURSES[label]
+            name = f"{label}, {runs[number].epochs} epochs"
+            _draw_course(courses, found[runs[number]], name, color=color, linestyle=line)
     ends.errorbar([], [], [], color="gray", fmt="o", mfc="white", label="published")
     ends.set_xscale("log")
     ends.set_xticks([12, 25, 50, 85], ["12", "25", "50", "85"])
@@ -92,10 +99,10 @@ def super_convergence(lab: Lab) -> str:
     finish(courses, "epoch", "test accuracy (%), mean and span")
     save(lab.pictures, "super-convergence", ends)
     rows = [
-        [label, f"{mean:.2f} ± {deviation:.2f}", *map(ended, lab.of(one))]
+        [label, f"{mean:.2f} ± {deviation:.2f}", ended(found[one])]
         for label, (one, mean, deviation) in PUBLISHED.items()
     ]
-    rows += [[label, "", *map(ended, lab.of(one))] for label, one in BESIDE.items()]
+    rows += [[label, "", ended(found[one])] for label, one in BESIDE.items()]
     return "\n\n".join(
         [
             table(["policy", "published, %", "here, %"], rows),
