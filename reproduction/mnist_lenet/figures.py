@@ -45,6 +45,9 @@ BESIDE = {
     "one cycle 0.01-0.1, 12 epochs, Caffe's initializer": run(
         "one_cycle", 0.1, 12, initializer="lecun_uniform"
     ),
+    "one cycle 0.01-0.1, 12 epochs, Caffe's initializer and bias rates": run(
+        "one_cycle", 0.1, 12, initializer="lecun_uniform", bias_lr=2.0
+    ),
     "cosine 0.1 with a warm-up, 12 epochs": run("warmup_cosine", 0.1, 12),
 }
 # What stands in the first picture, with its style and how far it is moved to the right.
