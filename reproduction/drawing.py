@@ -52,6 +52,22 @@ def finish(ax: Axes, x: str, y: str, *, legend: bool = True, title: str | None =
         ax.legend(fontsize="small", title=title)
 
 
+def draw_course(ax: Axes, x: Sequence[float], values: np.ndarray, **style: Any) -> None:
+    """Draws the mean of the seeds, the rows of `values`, and their span."""
+    (line,) = ax.plot(x, values.mean(axis=0), **style)
+    ax.fill_between(x, values.min(axis=0), values.max(axis=0), alpha=0.15, color=line.get_color())
+
+
+def draw_ends(ax: Axes, x: Sequence[float], values: Sequence[np.ndarray], **style: Any) -> None:
+    """Draws mean and standard deviation of the seeds at each of `x` that has some."""
+    drawn = [
+        (at, v.mean(), v.std(ddof=1) if len(v) > 1 else np.nan)
+        for at, v in zip(x, values, strict=True)
+        if len(v)
+    ]
+    ax.errorbar(*zip(*drawn, strict=True), capsize=3, **style)
+
+
 def save(folder: Path, name: str, ax: Axes) -> None:
     """Writes the picture of a figure."""
     folder.mkdir(parents=True, exist_ok=True)

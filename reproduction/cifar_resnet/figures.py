@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from cifar_resnet.example import training
 from cifar_resnet.lab import Lab, accuracies
 from comparing import HOW, factor
-from drawing import draw_range_tests, finish, panels, save, spread, table
+from drawing import draw_course, draw_ends, draw_range_tests, finish, panels, save, spread, table
 
 
 def draw_runs(
@@ -28,8 +28,7 @@ def draw_runs(
     values = np.array([[row[key] for row in run["history"] if key in row] for run in runs])
     if key.endswith("accuracy"):
         values = 100 * values
-    (line,) = ax.plot(x, values.mean(axis=0), marker="o", markersize=3, label=label, **style)
-    ax.fill_between(x, values.min(axis=0), values.max(axis=0), alpha=0.15, color=line.get_color())
+    draw_course(ax, x, values, marker="o", markersize=3, label=label, **style)
 
 
 def grid_text(name: str, grid: Mapping[float, float]) -> str:
@@ -67,9 +66,7 @@ def super_convergence(lab: Lab) -> str:
     for label, kind in kinds.items():
         reached = [accuracies(runs) for runs in kind]
         updates = [runs[0]["updates"] for runs in kind]
-        means = [one.mean() for one in reached]
-        deviations = [one.std(ddof=1) if len(one) > 1 else np.nan for one in reached]
-        axes[1].errorbar(updates, means, deviations, fmt="o-", capsize=3, label=label)
+        draw_ends(axes[1], updates, reached, fmt="o-", label=label)
     axes[1].set_xscale("log")
     lengths = sorted({runs[0]["updates"] for runs in (*cycles, *piecewise)})
     axes[1].set_xticks(lengths, [str(length) for length in lengths])
@@ -245,9 +242,7 @@ def limited_data(lab: Lab) -> str:
         )
     (ax,) = panels(1)
     for label, values in accuracy.items():
-        deviations = [v.std(ddof=len(v) > 1) for v in values]
-        means = [v.mean() for v in values]
-        ax.errorbar(lab.preset.subsets, means, deviations, marker="o", capsize=3, label=label)
+        draw_ends(ax, lab.preset.subsets, values, marker="o", label=label)
     finish(ax, "training images", "test accuracy (%)")
     save(lab.pictures, "limited-data", ax)
     return table(["training images", "one cycle", "piecewise constant"], rows)
@@ -282,9 +277,7 @@ def draw_by_epoch(axes: Sequence[Axes], runs: Sequence[Mapping[str, Any]], label
         scale = 100 if key == "val_accuracy" else 1
         epochs = [row["epoch"] + 1 for row in runs[0]["history"] if key in row]
         values = [[scale * row[key] for row in run["history"] if key in row] for run in runs]
-        (line,) = ax.plot(epochs, np.mean(values, axis=0), marker="o", markersize=3, label=label)
-        low, high = np.min(values, axis=0), np.max(values, axis=0)
-        ax.fill_between(epochs, low, high, alpha=0.15, color=line.get_color())
+        draw_course(ax, epochs, np.array(values), marker="o", markersize=3, label=label)
         if key == "val_loss":
             ax.set_ylim(0, 4)
         finish(ax, "epoch", name)

@@ -12,7 +12,17 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from comparing import HOW, factor
-from drawing import draw_range_tests, finish, panels, save, seeds, spread, table
+from drawing import (
+    draw_course,
+    draw_ends,
+    draw_range_tests,
+    finish,
+    panels,
+    save,
+    seeds,
+    spread,
+    table,
+)
 from mnist_lenet.lab import RATES, TUNING_SEED, Lab, accuracies
 from mnist_lenet.trainings import NETWORKS, Run, one_cycle, run
 from stored import MissingRunError
@@ -83,7 +93,7 @@ def super_convergence(lab: Lab) -> str:
     for label, (runs, color, style, right) in DRAWN.items():
         done = [accuracies(learnt(found[one])) for one in runs]
         at = [right * one.epochs for one in runs]
-        _draw_ends(ends, at, done, color=color, fmt=style, label=label)
+        draw_ends(ends, at, done, color=color, fmt=style, label=label)
         for one, mean, deviation in PUBLISHED.values():
             if one in runs:
                 beside = 1.07 * right * one.epochs
@@ -182,8 +192,8 @@ def large_lr_regularizes(lab: Lab) -> str:
     }
     axes = panels(2)
     for label, values in losses.items():
-        _draw_ends(axes[0], RATES, values, marker="o", label=label)
-    _draw_ends(axes[1], RATES, [accuracies(results) for results in of_rates], marker="o")
+        draw_ends(axes[0], RATES, values, marker="o", label=label)
+    draw_ends(axes[1], RATES, [accuracies(results) for results in of_rates], marker="o")
     for ax in axes:
         ax.set_xscale("log")
         ax.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
@@ -250,7 +260,7 @@ def limited_data(lab: Lab) -> str:
         cells[policy] = [ended(results) for results in found]
         label = f"{policy.replace('_', ' ')}, {rate:g}"
         ends = [accuracies(learnt(results)) for results in found]
-        _draw_ends(ax, sizes, ends, marker="o", label=label)
+        draw_ends(ax, sizes, ends, marker="o", label=label)
     finish(ax, "training images, 25 epochs", "test accuracy (%)")
     save(lab.pictures, "limited-data", ax)
     rows = [[images, *row] for images, *row in zip(sizes, *cells.values(), strict=True)]
@@ -314,14 +324,6 @@ def _compare(
     return table([*header, "test accuracy, %", "test loss"], rows)
 
 
-def _draw_ends(ax: Axes, x: Sequence[float], values: Sequence[np.ndarray], **style: Any) -> None:
-    """Draws mean and standard deviation of the seeds."""
-    drawn = [
-        (at, v.mean(), v.std(ddof=len(v) > 1)) for at, v in zip(x, values, strict=True) if len(v)
-    ]
-    ax.errorbar(*zip(*drawn, strict=True), capsize=3, **style)
-
-
 def _draw_course(
     ax: Axes,
     results: Sequence[Mapping[str, Any]],
@@ -337,9 +339,7 @@ def _draw_course(
         course = 100 * course
     epoch = 1 + np.arange(course.shape[1])
     label = f"{label} ({seeds(len(course))})"
-    (line,) = ax.plot(epoch, course.mean(axis=0), label=label, **style)
-    low, high = course.min(axis=0), course.max(axis=0)
-    ax.fill_between(epoch, low, high, color=line.get_color(), alpha=0.15)
+    draw_course(ax, epoch, course, label=label, **style)
 
 
 FIGURES: dict[str, Callable[[Lab], str]] = {
