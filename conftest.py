@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-import data
 import keras_onecycle
+from examples.cifar10 import data
 
 
 @pytest.fixture(autouse=True)

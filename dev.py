@@ -39,12 +39,12 @@ SEARCH = (
     "keras_onecycle/search",
 )
 SCRIPTS = {
-    "quickstart": "examples/quickstart.py",
-    "custom_loop": "examples/custom_loop.py",
-    "recipe": "examples/recipe.py",
-    "fine_tune": "examples/fine_tune.py",
-    "train_cifar10": "examples/cifar10/train.py",
-    "reproduce": "reproduction/reproduce.py",
+    "quickstart": "examples.quickstart",
+    "custom_loop": "examples.custom_loop",
+    "recipe": "examples.recipe",
+    "fine_tune": "examples.fine_tune",
+    "train_cifar10": "examples.cifar10.train",
+    "reproduce": "evidence.reproduction",
 }
 EXTRAS = {
     **dict.fromkeys(SCRIPTS, ("tensorflow", "cifar", "examples")),
@@ -204,8 +204,8 @@ def main(arguments: list[str]) -> int:
     if command == "notebooks":
         return notebooks()
     if command == "benchmarks":
-        return run(PYTHON, "benchmarks/run_all.py", *rest)
-    return run(PYTHON, SCRIPTS[command], *rest)
+        return run(PYTHON, "-m", "evidence.benchmarks.run_all", *rest)
+    return run(PYTHON, "-m", SCRIPTS[command], *rest)
 
 
 if __name__ == "__main__":

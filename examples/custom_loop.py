@@ -11,8 +11,8 @@ import argparse
 import keras
 import numpy as np
 
+from examples.quickstart import BATCH_SIZE, digits, network
 from keras_onecycle import OneCycle
-from quickstart import BATCH_SIZE, digits, network
 
 
 def train(epochs: int) -> float:

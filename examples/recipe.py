@@ -36,12 +36,11 @@ import numpy as np
 from keras_onecycle import OneCycle, lr_find
 from keras_onecycle.search import SearchResult, find_batch_size, grid_search, weight_decay_find
 
-sys.path.append(str(Path(__file__).resolve().parent / "cifar10"))
 mpl.use("Agg")  # Pictures go to files.
 import matplotlib.pyplot as plt
 
-import data
-from resnet import resnet
+from examples.cifar10 import data
+from examples.cifar10.resnet import resnet
 
 MOMENTUM = 0.9
 BATCH_SIZE = 32
@@ -91,7 +90,7 @@ def l2(weight_decay: float) -> keras.Regularizer | None:
 
 def digits() -> Task:
     """The 1,797 handwritten digits of scikit-learn, of 8 by 8 pixels."""
-    from quickstart import digits as load
+    from examples.quickstart import digits as load
 
     def network(weight_decay: float, dropout: float) -> keras.Model:
         layers: list[Any] = [keras.Input((8, 8, 1))]

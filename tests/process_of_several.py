@@ -8,9 +8,8 @@ import sys
 import keras
 import numpy as np
 
-import data
-import devices
 import reference
+from examples.cifar10 import data, devices
 from keras_onecycle import OneCycle, lr_find
 
 

@@ -9,20 +9,18 @@ from typing import Any
 import keras
 import pytest
 
-import run_all
-import stop_rule
 import tiny_cifar
-import train_step
-from _common import cifar10, rounds
-from _common.store import Store
+from evidence.benchmarks import run_all, stop_rule, train_step
+from evidence.benchmarks._common import rounds, subjects
+from evidence.benchmarks._common.store import Store
 
-ROOT = Path(train_step.__file__).parent.parent
+ROOT = Path(train_step.__file__).parents[2]
 
 pytestmark = pytest.mark.any_backend
 
 
 def test_one_runs_at_its_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cifar10, "resnet", tiny_cifar.network)
+    monkeypatch.setattr(subjects, "resnet", tiny_cifar.network)
     arguments = argparse.Namespace(
         small=True, rounds=2, depths=[20], batch_size=128, steps=4, backends=["tensorflow"]
     )
@@ -36,7 +34,7 @@ def test_one_runs_at_its_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tables(name: str, figures: Any) -> str:
     """What a benchmark makes of its figures."""
-    module = importlib.import_module(name)
+    module = importlib.import_module(f"evidence.benchmarks.{name}")
     if name == "beside_pytorch":
         return module.tables(figures["seconds"])
     if name == "input_pipeline":
@@ -58,14 +56,18 @@ def test_a_published_table_is_of_the_published_figures(
 ) -> None:
     # Everything is there: nothing is to be measured.
     monkeypatch.setattr(keras.Model, "compile", None)
-    figures = json.loads((ROOT / "results" / "benchmarks" / f"{name}.json").read_text())
+    figures = json.loads(
+        (ROOT / "evidence" / "results" / "benchmarks" / f"{name}.json").read_text()
+    )
     page = (ROOT / "docs" / "benchmarks" / f"{name}.md").read_text()
     script = str(Path(run_all.__file__).with_name(f"{name}.py"))
     assert page == rounds.page(script, tables(name, figures))
 
 
 def test_the_published_table_of_the_stop_rule_is_of_the_published_figures() -> None:
-    figures = json.loads((ROOT / "results" / "benchmarks" / "stop_rule.json").read_text())
+    figures = json.loads(
+        (ROOT / "evidence" / "results" / "benchmarks" / "stop_rule.json").read_text()
+    )
     assert stop_rule.table(figures) in (ROOT / "docs" / "benchmarks" / "stop_rule.md").read_text()
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import data
-from data.statistics import STATISTICS
+from examples.cifar10 import data
+from examples.cifar10.data.statistics import STATISTICS
 
 pytestmark = [
     pytest.mark.any_backend,

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-import data
-from data.crop_flip import num_choices, pixel_indices
-from data.statistics import STATISTICS
+from examples.cifar10 import data
+from examples.cifar10.data.crop_flip import num_choices, pixel_indices
+from examples.cifar10.data.statistics import STATISTICS
 from keras_onecycle import OneCycle
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Is a part missing")

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data import ArrayBatches
+from examples.cifar10.data import ArrayBatches
 
 pytestmark = pytest.mark.any_backend
 

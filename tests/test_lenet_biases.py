@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from evidence.reproduction.mnist_lenet import trainings
+from evidence.reproduction.mnist_lenet.trainings import run
 from keras_onecycle import OneCycle
-from mnist_lenet import trainings
-from mnist_lenet.trainings import run
 
 
 def test_biases_take_steps_of_their_own_rate() -> None:

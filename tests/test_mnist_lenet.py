@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 
+from evidence.reproduction.mnist_lenet import figures, lab, trainings
+from evidence.reproduction.mnist_lenet.lab import Lab, MissingRunError
+from evidence.reproduction.mnist_lenet.trainings import Run, run
 from keras_onecycle import RangeTestResult
-from mnist_lenet import figures, lab, trainings
-from mnist_lenet.lab import Lab, MissingRunError
-from mnist_lenet.trainings import Run, run
 
 pytestmark = pytest.mark.any_backend
 

@@ -21,7 +21,7 @@ class NotInstalled:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, NotInstalled())
 import keras, keras_onecycle, pytest
-import data
+from examples.cifar10 import data
 
 folder, empty = sys.argv[1:]
 (x, y), _ = data.load_arrays("cifar10", folder)

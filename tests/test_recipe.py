@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-import recipe
+from examples import recipe
 from keras_onecycle import search
 from keras_onecycle.search import BatchSizeResult, SearchResult, Setting
 

@@ -9,16 +9,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-import comparing
-import page
-import reproduce
-import training
-from cifar_resnet import figures
-from cifar_resnet import lab as laboratory
-from cifar_resnet.lab import Lab, MissingRunError, Preset
+from evidence.reproduction import __main__ as reproduce
+from evidence.reproduction import comparing, page
+from evidence.reproduction.cifar_resnet import figures
+from evidence.reproduction.cifar_resnet import lab as laboratory
+from evidence.reproduction.cifar_resnet.lab import Lab, MissingRunError, Preset
+from evidence.reproduction.mnist_lenet import figures as lenet_figures
+from examples.cifar10 import training
+from examples.cifar10.settings import Settings, write_json
 from keras_onecycle import RangeTestResult
-from mnist_lenet import figures as lenet_figures
-from settings import Settings, write_json
 
 pytestmark = pytest.mark.any_backend
 
@@ -132,7 +131,7 @@ def test_what_is_missing_or_damaged_is_named(trained: list, tmp_path: Path) -> N
     with pytest.raises(MissingRunError, match=r"max_lr=1\.0-seed=0 is not done.*`the command`"):
         lab(tmp_path, train=False).run(max_lr=1.0)
     results = lab(tmp_path).run(max_lr=1.0)
-    (path,) = tmp_path.glob("results/super-convergence/cpu/*/results.json")
+    (path,) = tmp_path.glob("evidence/results/super-convergence/cpu/*/results.json")
     path.write_text(path.read_text()[:50])
     with pytest.raises(ValueError, match=r"results\.json is damaged"):
         lab(tmp_path).run(max_lr=1.0)
@@ -201,7 +200,7 @@ def test_all_figures_and_the_page(trained: list, tmp_path: Path) -> None:
     assert "reproduction/texts.toml" in text.splitlines()[0]
     texts = tomllib.loads(page.TEXTS.read_text())
     for name in figures.FIGURES:
-        assert f"reproduction/reproduce.py {name} --task cifar-resnet --preset cpu" in text
+        assert f"evidence.reproduction {name} --task cifar-resnet --preset cpu" in text
         assert f"super-convergence/cpu/{name}.png" in text
         of_figure = texts["cifar-resnet"][name]
         for words in (of_figure["claim"], of_figure["published"], of_figure["here"]):
@@ -226,8 +225,8 @@ def test_the_published_page_has_the_texts_and_the_results_of_this_clone(
 ) -> None:
     for module in (figures, lenet_figures):
         monkeypatch.setattr(module, "save", lambda folder, name, ax: plt.close(ax.figure))
-    root = Path(reproduce.__file__).parent.parent
-    (tmp_path / "results").symlink_to(root / "results")
+    root = Path(reproduce.__file__).parents[2]
+    (tmp_path / "evidence").symlink_to(root / "evidence")
     assert reproduce.main(["all", "--redraw", "--out", str(tmp_path)]) == 0
     written, published = (
         (folder / "docs" / "super-convergence.md").read_text() for folder in (tmp_path, root)

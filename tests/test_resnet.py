@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from resnet import resnet
+from examples.cifar10.resnet import resnet
 
 
 def parameters(model: keras.Model) -> int:

@@ -11,13 +11,12 @@ import keras
 import numpy as np
 import pytest
 
-import devices
 import process_of_several
 import reference
 import tiny_cifar
-import training
+from examples.cifar10 import devices, training
+from examples.cifar10.settings import Settings
 from keras_onecycle import OneCycle
-from settings import Settings
 from test_distribution import two_replicas
 
 HERE = Path(__file__).parent
@@ -81,7 +80,7 @@ def free_port() -> int:
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="several processes train on JAX")
 def test_two_processes_agree_with_one(tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    paths = [HERE, HERE.parent, HERE.parent / "examples" / "cifar10"]
+    paths = [HERE, HERE.parent]
     environment = {
         "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "XLA_FLAGS": "--xla_backend_optimization_level=0",

@@ -12,15 +12,12 @@ import keras
 import numpy as np
 import pytest
 
-import precision
 import reference
-import resume
 import tiny_cifar
-import train
-import training
-from devices import Devices, set_up
-from resume import Backup, Log, read_log
-from settings import Settings, read_json, write_json
+from examples.cifar10 import precision, resume, train, training
+from examples.cifar10.devices import Devices, set_up
+from examples.cifar10.resume import Backup, Log, read_log
+from examples.cifar10.settings import Settings, read_json, write_json
 
 EPOCHS = 3
 UPDATES = 2  # of an epoch

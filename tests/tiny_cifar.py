@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-import resume
+from examples.cifar10 import resume
 
 
 def images(number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

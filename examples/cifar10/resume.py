@@ -16,7 +16,7 @@ from typing import Any
 
 import keras
 
-from settings import Settings, read_json
+from examples.cifar10.settings import Settings, read_json
 
 _SUFFIX = ".weights.h5"
 # What a training leaves in its folder, beside `backup/` and `tensorboard/`.

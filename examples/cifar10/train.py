@@ -16,11 +16,11 @@ import matplotlib as mpl
 mpl.use("Agg")  # Pictures go to files.
 import matplotlib.pyplot as plt
 
-import training
-from devices import STRATEGIES, Devices, set_up
+from examples.cifar10 import training
+from examples.cifar10.devices import STRATEGIES, Devices, set_up
+from examples.cifar10.resume import claim
+from examples.cifar10.settings import INPUTS, PRECISIONS, Settings, read_json
 from keras_onecycle import RangeTestResult
-from resume import claim
-from settings import INPUTS, PRECISIONS, Settings, read_json
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

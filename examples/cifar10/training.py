@@ -15,13 +15,13 @@ from typing import Any
 
 import keras
 
-import data
-from devices import Devices
+from examples.cifar10 import data
+from examples.cifar10.devices import Devices
+from examples.cifar10.precision import fast_precision
+from examples.cifar10.resnet import resnet
+from examples.cifar10.resume import Backup, Log, check_settings, delete, read_log, save_weights
+from examples.cifar10.settings import POLICIES, Settings, read_json, write_json
 from keras_onecycle import OneCycle, RangeTestResult, lr_find
-from precision import fast_precision
-from resnet import resnet
-from resume import Backup, Log, check_settings, delete, read_log, save_weights
-from settings import POLICIES, Settings, read_json, write_json
 
 TEST_BATCH_SIZE = 500
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data.statistics import IMAGE_SHAPE, STATISTICS
+from examples.cifar10.data.statistics import IMAGE_SHAPE, STATISTICS
 from keras_onecycle._arguments import check_bool, check_choice, check_int
 
 Arrays = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from data.crop_flip import PADDING_MODES, num_choices, pixel_indices
-from data.statistics import STATISTICS
+from examples.cifar10.data.crop_flip import PADDING_MODES, num_choices, pixel_indices
+from examples.cifar10.data.statistics import STATISTICS
 from keras_onecycle._arguments import check_choice, check_int
 
 

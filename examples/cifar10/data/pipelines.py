@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data.arrays import check_arguments, load_arrays
-from data.crop_flip import PADDING_MODES, num_choices, pixel_indices
-from data.statistics import STATISTICS
+from examples.cifar10.data.arrays import check_arguments, load_arrays
+from examples.cifar10.data.crop_flip import PADDING_MODES, num_choices, pixel_indices
+from examples.cifar10.data.statistics import STATISTICS
 from keras_onecycle._arguments import check_bool, check_choice, check_int
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The evidence: what is measured, the published results anew, and the numbers that came out."""

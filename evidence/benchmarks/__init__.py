@@ -1,0 +1,1 @@
+"""The benchmarks: a module each, run by `python -m evidence.benchmarks.NAME`."""

@@ -1,0 +1,1 @@
+"""The published figures, trained anew: `python -m evidence.reproduction FIGURE`."""

@@ -1,0 +1,1 @@
+"""What to copy: a script or a folder each."""

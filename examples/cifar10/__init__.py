@@ -1,0 +1,1 @@
+"""ResNets on CIFAR-10: `python -m examples.cifar10.train`."""
