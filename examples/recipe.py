@@ -33,8 +33,8 @@ import keras
 import matplotlib as mpl
 import numpy as np
 
-from keras_onecycle import OneCycle, lr_find
-from keras_onecycle.search import SearchResult, find_batch_size, grid_search, weight_decay_find
+from keras_onecycle import OneCycle, lr_find, weight_decay_find
+from keras_onecycle.search import SearchResult, find_batch_size, grid_search
 
 mpl.use("Agg")  # Pictures go to files.
 import matplotlib.pyplot as plt

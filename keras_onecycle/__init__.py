@@ -6,9 +6,11 @@ from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_tests import (
     LRFinder,
     RangeTestResult,
+    WeightDecayResult,
     lr_find,
     momentum_find,
     suggestion,
+    weight_decay_find,
 )
 from keras_onecycle.scheduler import HyperparameterScheduler
 from keras_onecycle.schedules import OneCycleSchedule
@@ -19,9 +21,11 @@ __all__ = [
     "OneCycle",
     "OneCycleSchedule",
     "RangeTestResult",
+    "WeightDecayResult",
     "__version__",
     "lr_find",
     "momentum_find",
     "search",
     "suggestion",
+    "weight_decay_find",
 ]

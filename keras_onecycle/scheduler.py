@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from keras_onecycle._arguments import MAX_STEPS, check_int
+from keras_onecycle._keras.attachment import Attachment
 from keras_onecycle._keras.callback import Callback, restored_epoch
-from keras_onecycle._keras.hyperparameters import ScheduledHyperparameters
-from keras_onecycle._keras.optimizers import batches_per_update, unwrap
+from keras_onecycle._keras.optimizer_traits import batches_per_update, unwrap
 from keras_onecycle.schedules import Schedule, evaluate
 
 
@@ -57,7 +57,7 @@ class HyperparameterScheduler(Callback):
         )
         self.start_epoch = None if start_epoch is None else check_int("start_epoch", start_epoch, 0)
         # None while nothing is scheduled, when nothing but `_attached` asks for it.
-        self._scheduled: ScheduledHyperparameters = None  # type: ignore[assignment]
+        self._scheduled: Attachment = None  # type: ignore[assignment]
         self._history: dict[str, np.ndarray] = {}
         self._first_step = self._next_step = 0
         self._placed = False
@@ -174,9 +174,7 @@ class HyperparameterScheduler(Callback):
         self, target: keras.Model | keras.Optimizer, total_steps: int, *, in_fit: bool
     ) -> None:
         schedules, owner = self.schedules(total_steps), type(self).__name__
-        scheduled = ScheduledHyperparameters(
-            target, schedules, owner, rates=self._rates, optional=self._optional
-        )
+        scheduled = Attachment(target, schedules, owner, rates=self._rates, optional=self._optional)
         scheduled.attach(at_next_fit=self.detach if in_fit else None)
         self._scheduled = scheduled
         self._total_steps = total_steps

@@ -283,4 +283,4 @@ def test_keras_has_what_is_read_of_a_multi_optimizer() -> None:
     multi = optimizer()
     assert list(multi._optimizer_map) == [BODY]
     assert multi._optimizer_map.default_optimizer is multi.optimizers[-1]
-    assert keras_onecycle._keras.optimizers.counter_of(multi) is multi.iterations
+    assert keras_onecycle._keras.optimizer_traits.counter_of(multi) is multi.iterations

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 import reference
-from keras_onecycle import RangeTestResult, lr_find
+from keras_onecycle import RangeTestResult, WeightDecayResult, lr_find, weight_decay_find
 from keras_onecycle._keras.penalty import penalty
-from keras_onecycle.search import WeightDecayResult, weight_decay_find
-from keras_onecycle.search.weight_decay import LRFinderWithoutPenalty
+from keras_onecycle.range_tests.weight_decay import LRFinderWithoutPenalty
 
 # It goes through `fit` and range tests, which have tests on each backend.
 pytestmark = pytest.mark.any_backend

@@ -11,12 +11,12 @@ import numpy as np
 
 from keras_onecycle._arguments import MAX_STEPS, check_float, check_int
 from keras_onecycle._keras import backend
+from keras_onecycle._keras.attachment import Attachment
 from keras_onecycle._keras.callback import Callback
 from keras_onecycle._keras.compiled_step import compile_single_step, set_steps_per_execution
 from keras_onecycle._keras.data import build_from, stop_workers
-from keras_onecycle._keras.hyperparameters import ScheduledHyperparameters
 from keras_onecycle._keras.metrics import samples_counter
-from keras_onecycle._keras.optimizers import unwrap
+from keras_onecycle._keras.optimizer_traits import unwrap
 from keras_onecycle._keras.snapshot import FitTraces, Snapshot
 from keras_onecycle.range_tests._curve import LossCurve
 from keras_onecycle.range_tests.result import RangeTestResult
@@ -98,9 +98,9 @@ class RangeTest(Callback):
                 f"and compile it again. Received: model={model!r}"
             )
 
-    def _schedule(self, model: keras.Model) -> ScheduledHyperparameters:
+    def _schedule(self, model: keras.Model) -> Attachment:
         owner = type(self).__name__
-        return ScheduledHyperparameters(model, self.schedules(), owner, optional=self.optional)
+        return Attachment(model, self.schedules(), owner, optional=self.optional)
 
     def restore(self) -> None:
         """Puts model and optimizer back as they were before the test.

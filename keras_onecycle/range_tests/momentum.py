@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_onecycle._arguments import check_float, check_learning_rate
-from keras_onecycle._keras.optimizers import default_part, user_value
+from keras_onecycle._keras.optimizer_traits import default_part, user_value
 from keras_onecycle.range_tests._engine import RangeTest, range_test_arguments, run_range_test
 from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import Schedule, interpolate

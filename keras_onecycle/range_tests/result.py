@@ -12,8 +12,8 @@ import numpy as np
 from keras_onecycle import _plotting, _result_file
 from keras_onecycle._arguments import check_choice, check_int
 from keras_onecycle._result_file import from_json, to_json
+from keras_onecycle.range_tests._check_curve import check_lr_curve, check_momentum_curve
 from keras_onecycle.range_tests._curve import smooth_both_ways
-from keras_onecycle.range_tests._readable import check_lr_curve, check_momentum_curve
 from keras_onecycle.range_tests.suggestion import (
     DEFAULT,
     DEFAULT_FOR_MOMENTUM,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_onecycle.range_tests._readable import end_of_rise
+from keras_onecycle.range_tests._check_curve import end_of_rise
 
 __all__ = ["SuggestionMethod", "edge", "minimum", "slide", "stable", "steep", "valley"]
 
@@ -30,7 +30,7 @@ def edge(lr: np.ndarray, loss: np.ndarray) -> float:
 
     >>> lr = np.logspace(-4, 0, 60)
     >>> loss = 2 + (np.log10(lr) + 1) ** 2
-    >>> round(keras_onecycle.range_tests.suggestion.edge(lr, loss), 4)
+    >>> round(keras_onecycle.suggestion.edge(lr, loss), 4)
     0.2139
 
     Args:
@@ -55,7 +55,7 @@ def valley(lr: np.ndarray, loss: np.ndarray) -> float:
 
     >>> lr = np.logspace(-4, 0, 60)
     >>> loss = 2 + (np.log10(lr) + 1) ** 2
-    >>> round(keras_onecycle.range_tests.suggestion.valley(lr, loss), 4)
+    >>> round(keras_onecycle.suggestion.valley(lr, loss), 4)
     0.0027
 
     Arguments and return value are those of `edge`.
@@ -78,7 +78,7 @@ def slide(lr: np.ndarray, loss: np.ndarray) -> float:
 
     >>> lr = np.logspace(-4, 0, 60)
     >>> loss = 2 + (np.log10(lr) + 1) ** 2
-    >>> round(keras_onecycle.range_tests.suggestion.slide(lr, loss), 4)
+    >>> round(keras_onecycle.suggestion.slide(lr, loss), 4)
     0.0001
 
     Arguments and return value are those of `edge`.
@@ -107,7 +107,7 @@ def minimum(lr: np.ndarray, loss: np.ndarray) -> float:
     Example:
 
     >>> lr = np.array([0.01, 0.1, 1.0, 10.0])
-    >>> keras_onecycle.range_tests.suggestion.minimum(lr, np.array([3.0, 2.0, 1.0, 5.0]))
+    >>> keras_onecycle.suggestion.minimum(lr, np.array([3.0, 2.0, 1.0, 5.0]))
     0.1
 
     Arguments and return value are those of `edge`.
@@ -121,7 +121,7 @@ def steep(lr: np.ndarray, loss: np.ndarray) -> float:
     Example:
 
     >>> lr = np.array([0.01, 0.1, 1.0, 10.0])
-    >>> keras_onecycle.range_tests.suggestion.steep(lr, np.array([3.0, 2.9, 1.0, 5.0]))
+    >>> keras_onecycle.suggestion.steep(lr, np.array([3.0, 2.9, 1.0, 5.0]))
     0.1
 
     Arguments and return value are those of `edge`.
@@ -139,9 +139,9 @@ def stable(momentum: np.ndarray, loss: np.ndarray) -> float:
     Example:
 
     >>> momentum = np.array([0.7, 0.8, 0.9, 0.95, 0.99])
-    >>> keras_onecycle.range_tests.suggestion.stable(momentum, np.array([3.0, 2.0, 1.0, 1.5, 9.0]))
+    >>> keras_onecycle.suggestion.stable(momentum, np.array([3.0, 2.0, 1.0, 1.5, 9.0]))
     0.9
-    >>> keras_onecycle.range_tests.suggestion.stable(momentum[::-1], np.array([3.0, 4.0, 2.0, 1.0, 0.5]))
+    >>> keras_onecycle.suggestion.stable(momentum[::-1], np.array([3.0, 4.0, 2.0, 1.0, 0.5]))
     0.95
 
     Args:

@@ -9,7 +9,7 @@ import numpy as np
 from keras_onecycle._keras import backend
 
 
-class ScheduledTensor:
+class StandInTensor:
     """A tensor of the compiled step that answers in Python as the user's own float would.
 
     Optimizers ask in Python `if self.momentum != 0`, which no traced value can answer. Whether there is
@@ -62,38 +62,38 @@ class ScheduledTensor:
         return backend.as_tensor(self.value, dtype)
 
 
-def _comparison(compare: Callable[[Any, Any], bool]) -> Callable[[ScheduledTensor, Any], bool]:
+def _comparison(compare: Callable[[Any, Any], bool]) -> Callable[[StandInTensor, Any], bool]:
     return lambda self, other: compare(self.user_value, other)
 
 
-def _arithmetic(operate: Callable[[Any, Any], Any]) -> Callable[[ScheduledTensor, Any], Any]:
+def _arithmetic(operate: Callable[[Any, Any], Any]) -> Callable[[StandInTensor, Any], Any]:
     return lambda self, other: operate(self.value, other)
 
 
-def _reflected(operate: Callable[[Any, Any], Any]) -> Callable[[ScheduledTensor, Any], Any]:
+def _reflected(operate: Callable[[Any, Any], Any]) -> Callable[[StandInTensor, Any], Any]:
     return lambda self, other: operate(other, self.value)
 
 
-def _unary(operate: Callable[[Any], Any]) -> Callable[[ScheduledTensor], Any]:
+def _unary(operate: Callable[[Any], Any]) -> Callable[[StandInTensor], Any]:
     return lambda self: operate(self.value)
 
 
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(ScheduledTensor, f"__{_name}__", _comparison(getattr(operator, _name)))
+    setattr(StandInTensor, f"__{_name}__", _comparison(getattr(operator, _name)))
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
-    setattr(ScheduledTensor, f"__{_name}__", _arithmetic(getattr(operator, _name)))
-    setattr(ScheduledTensor, f"__r{_name}__", _reflected(getattr(operator, _name)))
+    setattr(StandInTensor, f"__{_name}__", _arithmetic(getattr(operator, _name)))
+    setattr(StandInTensor, f"__r{_name}__", _reflected(getattr(operator, _name)))
 for _name in ("neg", "pos", "abs"):
-    setattr(ScheduledTensor, f"__{_name}__", _unary(getattr(operator, _name)))
+    setattr(StandInTensor, f"__{_name}__", _unary(getattr(operator, _name)))
 
 backend.register_tensor_like(
-    ScheduledTensor,
+    StandInTensor,
     lambda scheduled: (scheduled.value, scheduled.user_value),
-    lambda tensor, user_value: ScheduledTensor(user_value, tensor),
+    lambda tensor, user_value: StandInTensor(user_value, tensor),
 )
 
 
-class ScheduledFloat(float):
+class StandInFloat(float):
     """The present value of a scheduled hyperparameter, as it is read outside the step.
 
     It has what people read from and do to `optimizer.learning_rate`, which else is a variable.

@@ -7,7 +7,8 @@ import keras
 
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.compiled_step import compile_step
-from keras_onecycle._keras.optimizers import (
+from keras_onecycle._keras.derived_optimizer import DerivedOptimizer
+from keras_onecycle._keras.optimizer_traits import (
     batches_per_update,
     build_optimizer,
     check_schedulable,
@@ -19,11 +20,10 @@ from keras_onecycle._keras.optimizers import (
     unwrap,
 )
 from keras_onecycle._keras.running_fit import RunningFit
-from keras_onecycle._keras.scheduled_optimizer import ScheduledOptimizer
 from keras_onecycle.schedules import Schedule, scaled
 
 
-class ScheduledHyperparameters:
+class Attachment:
     """Makes hyperparameters of an optimizer follow schedules, each step, inside the compiled step.
 
     A step is an update: under gradient accumulation several batches make one, and an update that loss
@@ -65,7 +65,7 @@ class ScheduledHyperparameters:
         self.attached = False
         self._relative_rates = relative_rates(self.optimizer, rates)
         self._parts = {
-            key: ScheduledOptimizer(part, self._attributes(part, schedules, optional), owner)
+            key: DerivedOptimizer(part, self._attributes(part, schedules, optional), owner)
             for key, part in parts_of(self.optimizer).items()
         }
         self._start = 0
@@ -168,7 +168,7 @@ class ScheduledHyperparameters:
             f"{', such as ' if such else ''}{such}."
         )
 
-    def _training(self) -> dict[str, ScheduledOptimizer]:
+    def _training(self) -> dict[str, DerivedOptimizer]:
         """Returns the parts that have variables, once a step was traced."""
         return {key: p for key, p in self._parts.items() if p.traced or not self.traced}
 

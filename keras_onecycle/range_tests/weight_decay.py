@@ -27,7 +27,7 @@ _FLAT = 1e-6
 
 @dataclass(eq=False)
 class WeightDecayResult:
-    """The result of `search.weight_decay_find`.
+    """The result of `keras_onecycle.weight_decay_find`.
 
     Example:
 
@@ -35,7 +35,7 @@ class WeightDecayResult:
     >>> def curve(lowest):
     ...     loss = 2 - (2 - lowest) * np.exp(-(np.log10(lr / 0.1) ** 2))
     ...     return keras_onecycle.RangeTestResult(lr=lr, loss=loss, smoothed_loss=loss)
-    >>> result = keras_onecycle.search.WeightDecayResult({1e-2: curve(1.7), 1e-4: curve(0.5)})
+    >>> result = keras_onecycle.WeightDecayResult({1e-2: curve(1.7), 1e-4: curve(0.5)})
     >>> result.suggest()
     0.0001
     >>> {weight_decay: round(lr, 3) for weight_decay, lr in result.reach().items()}
@@ -214,7 +214,7 @@ def weight_decay_find(
     ...     ])
     ...     model.compile(keras.optimizers.SGD(momentum=0.9), "mse")
     ...     return model
-    >>> result = keras_onecycle.search.weight_decay_find(
+    >>> result = keras_onecycle.weight_decay_find(
     ...     build, x, x.sum(axis=1), weight_decays=[10.0, 1e-3], num_steps=50, batch_size=32, verbose=0
     ... )
     >>> result.suggest()

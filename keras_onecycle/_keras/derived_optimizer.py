@@ -16,12 +16,12 @@ import keras
 from keras import ops
 
 from keras_onecycle._keras import backend
-from keras_onecycle._keras.optimizers import counter_of, user_value
-from keras_onecycle._keras.scheduled_values import ScheduledFloat, ScheduledTensor
+from keras_onecycle._keras.optimizer_traits import counter_of, user_value
+from keras_onecycle._keras.stand_ins import StandInFloat, StandInTensor
 from keras_onecycle.schedules import Schedule, as_step, float_dtype
 
 
-class ScheduledOptimizer:
+class DerivedOptimizer:
     """Makes attributes of one optimizer follow schedules."""
 
     def __init__(
@@ -32,7 +32,7 @@ class ScheduledOptimizer:
         self.traced = False
         self._attributes = attributes
         self._stand_ins = {
-            attribute: ScheduledTensor(user_value(optimizer, attribute))
+            attribute: StandInTensor(user_value(optimizer, attribute))
             for names in attributes.values()
             for attribute in names
         }
@@ -103,7 +103,7 @@ class ScheduledOptimizer:
         value = self._now(name)
         if not backend.is_concrete(value):
             return value
-        number = ScheduledFloat(value)
+        number = StandInFloat(value)
         number.refuse = lambda assigned: self._refuse(name, assigned)
         return number
 
