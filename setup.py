@@ -1,5 +1,0 @@
-"""The metadata lives in pyproject.toml."""
-
-from setuptools import setup
-
-setup()
