@@ -200,7 +200,8 @@ def main(arguments: list[str]) -> int:
     if command == "lint":
         return lint()
     if command == "docs":
-        return run(PYTHON, "-m", "mkdocs", "build", "--strict", "--quiet")
+        sphinx = (PYTHON, "-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet")
+        return start(*sphinx, "--fresh-env", "docs", "site", KERAS_BACKEND="jax").wait()
     if command == "notebooks":
         return notebooks()
     if command == "benchmarks":
