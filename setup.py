@@ -1,0 +1,5 @@
+"""The metadata lives in pyproject.toml."""
+
+from setuptools import setup
+
+setup()
