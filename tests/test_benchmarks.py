@@ -3,24 +3,24 @@
 import argparse
 import importlib
 import json
-from pathlib import Path
 from typing import Any
 
 import keras
 import pytest
 
 import tiny_cifar
-from evidence.benchmarks import run_all, stop_rule, train_step
-from evidence.benchmarks._common import rounds, subjects
-from evidence.benchmarks._common.store import Store
+from evidence import pages
+from evidence.benchmarks import run_all, train_step
+from evidence.benchmarks.measuring import models
+from evidence.benchmarks.measuring.store import Store
 
-ROOT = Path(train_step.__file__).parents[2]
+ROOT = pages.ROOT
 
 pytestmark = pytest.mark.any_backend
 
 
 def test_one_runs_at_its_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subjects, "resnet", tiny_cifar.network)
+    monkeypatch.setattr(models, "resnet", tiny_cifar.network)
     arguments = argparse.Namespace(
         small=True, rounds=2, depths=[20], batch_size=128, steps=4, backends=["tensorflow"]
     )
@@ -59,16 +59,9 @@ def test_a_published_table_is_of_the_published_figures(
     figures = json.loads(
         (ROOT / "evidence" / "results" / "benchmarks" / f"{name}.json").read_text()
     )
-    page = (ROOT / "docs" / "benchmarks" / f"{name}.md").read_text()
-    script = str(Path(run_all.__file__).with_name(f"{name}.py"))
-    assert page == rounds.page(script, tables(name, figures))
-
-
-def test_the_published_table_of_the_stop_rule_is_of_the_published_figures() -> None:
-    figures = json.loads(
-        (ROOT / "evidence" / "results" / "benchmarks" / "stop_rule.json").read_text()
-    )
-    assert stop_rule.table(figures) in (ROOT / "docs" / "benchmarks" / "stop_rule.md").read_text()
+    page = ROOT / "docs" / "benchmarks" / f"{name}.md"
+    assert pages.filled(page) == {f"benchmarks/{name}": tables(name, figures)}
+    assert f"python -m evidence.benchmarks.{name} --save" in page.read_text()
 
 
 def cells(line: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from evidence.reproduction.mnist_lenet import trainings
-from evidence.reproduction.mnist_lenet.trainings import run
+from evidence.reproduction.mnist_lenet import lenet
+from evidence.reproduction.mnist_lenet.lenet import run
 from keras_onecycle import OneCycle
 
 
@@ -13,7 +13,7 @@ def test_biases_take_steps_of_their_own_rate() -> None:
     steps = []
     for bias_lr in (1.0, 2.0):
         one = run("one_cycle", 0.1, 1, bias_lr=bias_lr)
-        model = trainings.compiled(one, one.lr, 0.9)
+        model = lenet.compiled(one, one.lr, 0.9)
         before = model.get_weights()
         with OneCycle(0.1, total_steps=10).attach(model):
             model.train_on_batch(x, y)

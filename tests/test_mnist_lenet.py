@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from evidence.reproduction.mnist_lenet import figures, lab, trainings
-from evidence.reproduction.mnist_lenet.lab import Lab, MissingRunError
-from evidence.reproduction.mnist_lenet.trainings import Run, run
+from evidence.reproduction.mnist_lenet import figures, lenet, trainings
+from evidence.reproduction.mnist_lenet.lenet import Run, run
+from evidence.reproduction.mnist_lenet.trainings import MissingRunError, Trainings
 from keras_onecycle import RangeTestResult
 
 pytestmark = pytest.mark.any_backend
@@ -29,33 +29,33 @@ def result_of(one: Run, *accuracy: float) -> dict[str, Any]:
 
 def test_lenet_has_the_parameters_of_caffes() -> None:
     # 20 * 25 + 20, 50 * 20 * 25 + 50, 800 * 500 + 500, 500 * 10 + 10.
-    assert trainings.lenet(5e-4).count_params() == 520 + 25_050 + 400_500 + 5_010
-    dense = trainings.lenet(5e-4, network="dense")
+    assert lenet.lenet(5e-4).count_params() == 520 + 25_050 + 400_500 + 5_010
+    dense = lenet.lenet(5e-4, network="dense")
     assert dense.count_params() == 784 * 500 + 500 + 5_010
 
 
 def test_the_penalty_has_a_gradient_of_the_weight_decay_times_the_weights() -> None:
-    model = trainings.lenet(5e-4)
+    model = lenet.lenet(5e-4)
     weights = np.concatenate([variable.numpy().ravel() for variable in model.trainable_variables])
     penalty = sum(float(loss) for loss in model.losses)
     np.testing.assert_allclose(penalty, 5e-4 / 2 * np.sum(weights**2), rtol=1e-5)
 
 
 def test_caffes_initializer_is_bounded_by_the_root_of_three_over_the_inputs() -> None:
-    kernel = np.array(trainings.lenet(5e-4, "lecun_uniform").layers[0].kernel)
+    kernel = np.array(lenet.lenet(5e-4, "lecun_uniform").layers[0].kernel)
     assert 0.98 * np.sqrt(3 / 25) < np.abs(kernel).max() <= np.sqrt(3 / 25)
 
 
 def test_inv_is_caffes() -> None:
     steps = np.array([0, 1, 100, 10_000])
-    rates = [float(trainings.Inv(0.01)(step)) for step in steps]
+    rates = [float(lenet.Inv(0.01)(step)) for step in steps]
     np.testing.assert_allclose(rates, 0.01 * (1 + 1e-4 * steps) ** -0.75, rtol=1e-6)
 
 
 def test_a_training_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
     network.add(keras.layers.Dense(10, kernel_initializer="zeros"))
-    monkeypatch.setattr(trainings, "lenet", lambda *arguments: network)
+    monkeypatch.setattr(lenet, "lenet", lambda *arguments: network)
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (64, 28, 28), "uint8"), np.arange(64) % 10
     mnist = tmp_path / "mnist.npz"
@@ -65,12 +65,12 @@ def test_a_training_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(
         MissingRunError, match=r"batch_size=20-seed=0 is not done. Run `the command`"
     ):
-        Lab(1, "the command", out=tmp_path, train=False).of(one)
-    result = trainings.train(one, mnist)
+        Trainings(1, "the command", out=tmp_path, train=False).of(one)
+    result = lenet.train(one, mnist)
     assert int(network.optimizer.iterations) == 2 * 2
-    Lab(out=tmp_path).write(result)
+    Trainings(out=tmp_path).write(result)
     # The same lab would train what is missing: nothing is.
-    ((kept,),) = Lab(1, out=tmp_path).of(one)
+    ((kept,),) = Trainings(1, out=tmp_path).of(one)
     assert kept["test_accuracy"] == result["test_accuracy"]
     assert len(kept["test_accuracy"]) == 2
 
@@ -83,12 +83,12 @@ def test_a_training_that_diverged_is_counted_and_not_averaged() -> None:
 
 
 def test_the_best_rate_waits_for_the_whole_grid(tmp_path: Path) -> None:
-    here = Lab(out=tmp_path, train=False)
-    ends = dict(zip(lab.RATES, (0.9, 0.95, 0.93, 0.1), strict=True))
+    here = Trainings(out=tmp_path, train=False)
+    ends = dict(zip(trainings.RATES, (0.9, 0.95, 0.93, 0.1), strict=True))
     for rate, end in ends.items():
         with pytest.raises(MissingRunError, match="grid of step in 12 epochs"):
             here.best_lr("step", 12)
-        here.write(result_of(run("step", rate, 12, lab.TUNING_SEED), end))
+        here.write(result_of(run("step", rate, 12, trainings.TUNING_SEED), end))
     best, grid = here.best_lr("step", 12)
     assert best == 0.03
     assert grid[0.3] == pytest.approx(10)
@@ -97,7 +97,7 @@ def test_the_best_rate_waits_for_the_whole_grid(tmp_path: Path) -> None:
 def test_figures_tell_the_numbers_of_their_trainings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make(self: Lab, runs: Any) -> None:
+    def make(self: Trainings, runs: Any) -> None:
         for one in dict.fromkeys(runs):
             if self.read(one) is None:
                 result = result_of(one, *[0.5] * (one.epochs - 1), 0.98 + one.seed / 1000)
@@ -105,15 +105,15 @@ def test_figures_tell_the_numbers_of_their_trainings(
                     result |= {"test_accuracy": [0.1135], "test_loss": [None]}
                 self.write(result)
 
-    def range_tests(self: Lab, *arguments: Any, **named: Any) -> list[RangeTestResult]:
+    def range_tests(self: Trainings, *arguments: Any, **named: Any) -> list[RangeTestResult]:
         lr = np.geomspace(1e-4, 1, 100)
         loss = 2 - lr + 2 * lr**2
         checks = {"val_lr": lr[::5], "val_loss": loss[::5], "val_metrics": {"accuracy": lr[::5]}}
         return [RangeTestResult(lr, loss, loss, "exponential", **checks)] * 2
 
-    monkeypatch.setattr(Lab, "make", make)
-    monkeypatch.setattr(Lab, "range_tests", range_tests)
-    here = Lab(2, out=tmp_path)
+    monkeypatch.setattr(Trainings, "make", make)
+    monkeypatch.setattr(Trainings, "range_tests", range_tests)
+    here = Trainings(2, out=tmp_path)
     told = {name: figure(here) for name, figure in figures.FIGURES.items()}
     assert {path.stem for path in here.pictures.glob("*.png")} == set(told)
     # Mean and deviation of 98.0 and 98.1.
@@ -129,13 +129,13 @@ def test_figures_tell_the_numbers_of_their_trainings(
 
 
 def test_the_table_of_factors_tells_what_tuned_policies_need(tmp_path: Path) -> None:
-    here = Lab(out=tmp_path, train=False)
+    here = Trainings(out=tmp_path, train=False)
     ends = {12: 0.99, 25: 0.992}
     for epochs, end in ends.items():
         for seed in (0, 1):
             here.write(result_of(run("one_cycle", 0.1, epochs, seed), end))
-        for rate in lab.RATES:
-            here.write(result_of(run("step", rate, epochs, lab.TUNING_SEED), rate))
+        for rate in trainings.RATES:
+            here.write(result_of(run("step", rate, epochs, trainings.TUNING_SEED), rate))
         here.write(result_of(run("step", 0.3, epochs, 0), end - 0.001))
     here.write(result_of(run("step", 0.3, 12, 1), 0.1))  # It diverged.
     told = figures.tuned(here)
@@ -148,7 +148,7 @@ def test_the_table_of_factors_tells_what_tuned_policies_need(tmp_path: Path) -> 
 
 
 def test_the_rates_that_are_called_tuned_are_the_best_of_the_grid() -> None:
-    of_this_clone = Lab(train=False)
+    of_this_clone = Trainings(train=False)
     for policy, rate, lengths in (
         ("step", figures.STEP_LR, (12, 25, 85)),
         ("one_cycle", 0.3, (12, 25)),

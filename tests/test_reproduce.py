@@ -1,6 +1,5 @@
 """The figures: what is trained, once; what is refused; drawn from the files alone."""
 
-import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from evidence import pages
+from evidence.reproduction import MissingRunError, length_factor
 from evidence.reproduction import __main__ as reproduce
-from evidence.reproduction import comparing, page
-from evidence.reproduction.cifar_resnet import figures
-from evidence.reproduction.cifar_resnet import lab as laboratory
-from evidence.reproduction.cifar_resnet.lab import Lab, MissingRunError, Preset
+from evidence.reproduction.cifar_resnet import figures, full_size
+from evidence.reproduction.cifar_resnet import trainings as cifar_trainings
+from evidence.reproduction.cifar_resnet.presets import PRESETS, Preset
+from evidence.reproduction.cifar_resnet.trainings import Trainings
 from evidence.reproduction.mnist_lenet import figures as lenet_figures
 from examples.cifar10 import training
 from examples.cifar10.settings import Settings, write_json
@@ -71,7 +72,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
         write_json(folder / "results.json", results)
         return results
 
-    def range_test(self: Lab, *, num_steps: int, validate: bool = False, **changes: Any) -> Any:
+    def range_test(
+        self: Trainings, *, num_steps: int, validate: bool = False, **changes: Any
+    ) -> Any:
         lr = np.linspace(0, 3, num_steps)
         loss = 2 - lr + 0.4 * lr**2
         val_lr = lr[::5]
@@ -85,40 +88,46 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
             val_metrics={"accuracy": val_lr / 5} if validate else {},
         )
 
+    def save(folder: Path, name: str, ax: Any) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.png").touch()
+        plt.close(ax.figure)
+
+    monkeypatch.setattr(figures, "save", save)
     monkeypatch.setattr(training, "run", run)
-    monkeypatch.setattr(Lab, "range_test", range_test)
-    monkeypatch.setitem(laboratory.PRESETS, "cpu", PRESET)
+    monkeypatch.setattr(Trainings, "range_test", range_test)
+    monkeypatch.setitem(PRESETS, "cpu", PRESET)
     return asked
 
 
-def lab(folder: Path, **arguments: Any) -> Lab:
-    return Lab("cpu", 3, "the command", out=folder, **arguments)
+def in_folder(folder: Path, **arguments: Any) -> Trainings:
+    return Trainings("cpu", 3, "the command", out=folder, **arguments)
 
 
 def test_a_training_is_made_once(trained: list, tmp_path: Path) -> None:
-    first = lab(tmp_path).run(max_lr=1.0)
-    assert lab(tmp_path).run(max_lr=1.0) == first
-    assert lab(tmp_path, train=False).run(max_lr=1.0) == first
+    first = in_folder(tmp_path).run(max_lr=1.0)
+    assert in_folder(tmp_path).run(max_lr=1.0) == first
+    assert in_folder(tmp_path, train=False).run(max_lr=1.0) == first
     assert len(trained) == 1
-    lab(tmp_path).run(max_lr=1.0, seed=1)
-    lab(tmp_path).run(max_lr=1.0, weight_decay=0.0)
+    in_folder(tmp_path).run(max_lr=1.0, seed=1)
+    in_folder(tmp_path).run(max_lr=1.0, weight_decay=0.0)
     assert len(trained) == len({replace(settings) for settings in trained}) == 3
 
 
 def test_to_draw_the_seeds_that_are_there_are_enough(trained: list, tmp_path: Path) -> None:
     with pytest.raises(MissingRunError, match=r"seed=0 is not done"):
-        lab(tmp_path, train=False).runs(max_lr=1.0)
-    last = Lab("cpu", 4, "the command", out=tmp_path).run(max_lr=1.0, seed=3)
-    assert lab(tmp_path, train=False).runs(max_lr=1.0) == [last]
+        in_folder(tmp_path, train=False).runs(max_lr=1.0)
+    last = Trainings("cpu", 4, "the command", out=tmp_path).run(max_lr=1.0, seed=3)
+    assert in_folder(tmp_path, train=False).runs(max_lr=1.0) == [last]
     # More seeds than were asked for are read, not trained.
-    runs = Lab("cpu", 2, "the command", out=tmp_path).runs(max_lr=1.0)
+    runs = Trainings("cpu", 2, "the command", out=tmp_path).runs(max_lr=1.0)
     assert [run["settings"]["seed"] for run in runs] == [0, 1, 3]
     assert len(trained) == 3
 
 
 def test_the_grid_goes_on_until_the_best_rate_is_inside(trained: list, tmp_path: Path) -> None:
     for policy, best in BEST.items():
-        found, grid = lab(tmp_path).best_lr(policy)
+        found, grid = in_folder(tmp_path).best_lr(policy)
         assert found == best
         assert min(grid) < best < max(grid)
     assert {settings.seed for settings in trained} == {PRESET.tuning_seed}
@@ -129,17 +138,17 @@ def test_the_grid_goes_on_until_the_best_rate_is_inside(trained: list, tmp_path:
 
 def test_what_is_missing_or_damaged_is_named(trained: list, tmp_path: Path) -> None:
     with pytest.raises(MissingRunError, match=r"max_lr=1\.0-seed=0 is not done.*`the command`"):
-        lab(tmp_path, train=False).run(max_lr=1.0)
-    results = lab(tmp_path).run(max_lr=1.0)
+        in_folder(tmp_path, train=False).run(max_lr=1.0)
+    results = in_folder(tmp_path).run(max_lr=1.0)
     (path,) = tmp_path.glob("evidence/results/super-convergence/cpu/*/results.json")
     path.write_text(path.read_text()[:50])
     with pytest.raises(ValueError, match=r"results\.json is damaged"):
-        lab(tmp_path).run(max_lr=1.0)
+        in_folder(tmp_path).run(max_lr=1.0)
     # Killed before it was done: there is a folder, but no results.
     path.unlink()
     with pytest.raises(ValueError, match=r"is not finished.*--resume"):
-        lab(tmp_path).run(max_lr=1.0)
-    assert lab(tmp_path, resume=True).run(max_lr=1.0) == results
+        in_folder(tmp_path).run(max_lr=1.0)
+    assert in_folder(tmp_path, resume=True).run(max_lr=1.0) == results
 
 
 @pytest.mark.parametrize(
@@ -155,56 +164,67 @@ def test_what_is_missing_or_damaged_is_named(trained: list, tmp_path: Path) -> N
     ],
 )
 def test_length_needed(reached: list, wanted: float, updates: float) -> None:
-    assert comparing.length_needed([100, 200, 400], reached, wanted) == pytest.approx(updates)
+    assert length_factor.length_needed([100, 200, 400], reached, wanted) == pytest.approx(updates)
 
 
 def test_factor() -> None:
     others = {100: [70.0, 70.0, 72.0], 200: [80.0]}
     # 100 to 200 updates, by the logarithm: half way from 70 to 80, and three eighths from 72 to 80.
-    assert comparing.factor([75], 50, others) == f"{2**1.5:.1f} ({2**1.375:.1f} to {2**1.5:.1f})"
-    assert comparing.factor([75], 50, {100: [70.0], 200: [80.0]}) == "2.8"
-    assert comparing.factor([90, 91], 50, others) == "more than 4.0"
-    assert comparing.factor([90, 80, 60], 50, others) == "4.0 (2.0 or less to more than 4.0)"
-    assert comparing.factor([60], 50, others) == "2.0 or less"
-    assert comparing.factor([90], 200, others) == ""
+    assert (
+        length_factor.factor([75], 50, others) == f"{2**1.5:.1f} ({2**1.375:.1f} to {2**1.5:.1f})"
+    )
+    assert length_factor.factor([75], 50, {100: [70.0], 200: [80.0]}) == "2.8"
+    assert length_factor.factor([90, 91], 50, others) == "more than 4.0"
+    assert length_factor.factor([90, 80, 60], 50, others) == "4.0 (2.0 or less to more than 4.0)"
+    assert length_factor.factor([60], 50, others) == "2.0 or less"
+    assert length_factor.factor([90], 200, others) == ""
     # The middle of two, and percentiles that read the same.
     middle = (2**1.3 + 2**1.5) / 2
     assert (
-        comparing.factor([73, 75], 50, {100: [70.0], 200: [80.0]}) == f"{middle:.1f} (2.5 to 2.8)"
+        length_factor.factor([73, 75], 50, {100: [70.0], 200: [80.0]})
+        == f"{middle:.1f} (2.5 to 2.8)"
     )
-    assert comparing.factor([75, 75.1], 50, {100: [70.0], 200: [80.0]}) == "2.8"
+    assert length_factor.factor([75, 75.1], 50, {100: [70.0], 200: [80.0]}) == "2.8"
     # Of a length, or of one cycle, all diverged.
-    assert comparing.factor([75], 50, {100: [70.0], 150: [], 200: [80.0]}) == "2.8"
-    assert comparing.factor([75], 50, {100: [70.0], 200: []}) == "more than 2.0"
-    assert comparing.factor([], 50, others) == comparing.factor([75], 50, {}) == ""
+    assert length_factor.factor([75], 50, {100: [70.0], 150: [], 200: [80.0]}) == "2.8"
+    assert length_factor.factor([75], 50, {100: [70.0], 200: []}) == "more than 2.0"
+    assert length_factor.factor([], 50, others) == length_factor.factor([75], 50, {}) == ""
 
 
 def test_new_trainings_have_the_precision_of_those_that_are_there(
     trained: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(laboratory, "fast_precision", lambda: ("mixed_bfloat16", "in this test"))
-    lab(tmp_path).run(max_lr=1.0)
-    monkeypatch.setattr(laboratory, "fast_precision", lambda: ("float32", "in this test"))
-    lab(tmp_path).run(max_lr=3.0)
+    monkeypatch.setattr(
+        cifar_trainings, "fast_precision", lambda: ("mixed_bfloat16", "in this test")
+    )
+    in_folder(tmp_path).run(max_lr=1.0)
+    monkeypatch.setattr(cifar_trainings, "fast_precision", lambda: ("float32", "in this test"))
+    in_folder(tmp_path).run(max_lr=3.0)
     assert [settings.precision for settings in trained] == ["mixed_bfloat16"] * 2
-    lab(tmp_path / "other").run(max_lr=1.0)
+    in_folder(tmp_path / "other").run(max_lr=1.0)
     assert trained[-1].precision == "float32"
 
 
-def test_all_figures_and_the_page(trained: list, tmp_path: Path) -> None:
-    task = ["--task", "cifar-resnet"]
-    assert reproduce.main(["all", *task, "--out", str(tmp_path)]) == 0
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    """A page with places for two tables and for the machines."""
+    path = tmp_path / "docs" / "folder" / "page.md"
+    path.parent.mkdir(parents=True)
+    places = ("cpu/momentum", "cpu/super-convergence", "cpu/machines", "another")
+    text = "\n\n".join(f"<!-- table: {name} -->\n<!-- /table -->" for name in places)
+    path.write_text(f"By hand.\n\n{text}\n\nThe end.\n")
+    return path
+
+
+def test_all_figures_and_their_tables(trained: list, tmp_path: Path, page: Path) -> None:
+    task = ["--task", "cifar-resnet", "--out", str(tmp_path)]
+    assert reproduce.main(["all", *task]) == 0
     pictures = tmp_path / "docs" / "super-convergence" / "cpu"
     assert {path.stem for path in pictures.glob("*.png")} == set(figures.FIGURES)
-    text = (tmp_path / "docs" / "super-convergence.md").read_text()
-    assert "reproduction/texts.toml" in text.splitlines()[0]
-    texts = tomllib.loads(page.TEXTS.read_text())
-    for name in figures.FIGURES:
-        assert f"evidence.reproduction {name} --task cifar-resnet --preset cpu" in text
-        assert f"super-convergence/cpu/{name}.png" in text
-        of_figure = texts["cifar-resnet"][name]
-        for words in (of_figure["claim"], of_figure["published"], of_figure["here"]):
-            assert " ".join(words.split()) in text
+    text = page.read_text()
+    assert text.startswith("By hand.\n\n<!-- table: cpu/momentum -->\n\n| momentum |")
+    assert text.endswith("<!-- table: another -->\n<!-- /table -->\n\nThe end.\n")
+    assert "Trained on: none 1, Keras 3, 2 cores, cpu, " in text
     # By the formula both reach as much with as many updates. A seed is worth 0.1%, twice the updates 2%, and
     # one combination in nine is two seeds apart. Less than the first length was not tried.
     for updates, accuracy, told in (
@@ -215,40 +235,54 @@ def test_all_figures_and_the_page(trained: list, tmp_path: Path) -> None:
     number = len(trained)
     picture = pictures / "momentum.png"
     picture.unlink()
-    assert reproduce.main(["momentum", *task, "--redraw", "--out", str(tmp_path)]) == 0
+    assert reproduce.main(["momentum", *task, "--redraw"]) == 0
     assert picture.exists()
+    assert page.read_text() == text
     assert len(trained) == number
 
 
-def test_the_published_page_has_the_texts_and_the_results_of_this_clone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (figures, lenet_figures):
+def test_the_tables_on_the_pages_are_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (figures, lenet_figures, full_size):
         monkeypatch.setattr(module, "save", lambda folder, name, ax: plt.close(ax.figure))
-    root = Path(reproduce.__file__).parents[2]
-    (tmp_path / "evidence").symlink_to(root / "evidence")
-    assert reproduce.main(["all", "--redraw", "--out", str(tmp_path)]) == 0
-    written, published = (
-        (folder / "docs" / "super-convergence.md").read_text() for folder in (tmp_path, root)
-    )
-    assert written == published
+    made = reproduce.tables(reproduce.parse(["--redraw"]))
+    docs = pages.ROOT / "docs"
+    of_pages = [docs / "super-convergence.md", *docs.glob("super-convergence/*.md")]
+    filled = {name: text for page in of_pages for name, text in pages.filled(page).items()}
+    assert filled == made
 
 
-def test_all_without_results_says_so(trained: list, tmp_path: Path) -> None:
-    out = str(tmp_path)
+def test_beside_the_published_stands_what_is_trained(
+    trained: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = replace(PRESET, base=replace(PRESET.base, depth=56), cycle_epochs=(2, 50))
+    preset = replace(preset, rates={"one_cycle": 1.0, "piecewise": 0.03})
+    monkeypatch.setitem(PRESETS, "cpu", preset)
+    drawn = in_folder(tmp_path, train=False)
+    with pytest.raises(MissingRunError):
+        full_size.full_size([drawn], tmp_path)
+    for epochs in preset.cycle_epochs:
+        in_folder(tmp_path).runs(max_lr=1.0, epochs=epochs)
+    told = full_size.full_size([drawn], tmp_path)
+    assert (tmp_path / "full-size.png").exists()
+    assert "| ResNet-56 | one cycle | 2 |  | 70.10 ± 0.10 (3 seeds) |" in told
+    assert "| ResNet-56 | one cycle | 50 | 92.31 (fastai) | 79.39 ± 0.10 (3 seeds) |" in told
+    assert "| ResNet-56 | piecewise constant | 164 | 93.03 (He et al.) |  |" in told
+
+
+def test_without_results_nothing_is_written(trained: list, tmp_path: Path, page: Path) -> None:
+    before, out = page.read_text(), ["--redraw", "--out", str(tmp_path)]
     for task in reproduce.FIGURES:
-        assert reproduce.main(["momentum", "--task", task, "--redraw", "--out", out]) == 2
-    assert reproduce.main(["all", "--redraw", "--out", out]) == 0
-    text = (tmp_path / "docs" / "super-convergence.md").read_text()
-    assert "Not run yet." in text
-    # Nothing is said of a training that is not there.
-    texts = tomllib.loads(page.TEXTS.read_text())
-    of_tasks = [
-        texts[task][name] for task in reproduce.FIGURES for name in ("momentum", "limited-data")
-    ]
-    for of_figure in (texts["resnet-8"], texts["resnet-56"], *of_tasks):
-        assert " ".join(of_figure["here"].split()) not in text
+        assert reproduce.main(["momentum", "--task", task, *out]) == 2
+    assert page.read_text() == before
     assert trained == []
+
+
+def test_a_table_without_a_place_is_told(page: Path, capsys: pytest.CaptureFixture) -> None:
+    pages.fill({"another": "| a |", "nowhere": "| b |"}, page.parents[1])
+    assert pages.filled(page)["another"] == "| a |"
+    said = capsys.readouterr().out
+    assert "nowhere" in said
+    assert "another" not in said
 
 
 def test_bad_options_are_named(capsys: pytest.CaptureFixture) -> None:
@@ -257,7 +291,6 @@ def test_bad_options_are_named(capsys: pytest.CaptureFixture) -> None:
         ["all", "--seeds", "0"],
         ["all", "--seeds", "5"],
         ["all", "--preset", "gpu"],
-        ["--preset", "full", "all"],
     ):
         with pytest.raises(SystemExit):
             reproduce.parse(options)

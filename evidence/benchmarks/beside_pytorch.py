@@ -38,7 +38,8 @@ from typing import Any
 
 import numpy as np
 
-from evidence.benchmarks._common import rounds
+from evidence.benchmarks.measuring import rounds, saving
+from evidence.pages import table
 
 PLAIN, ONE_CYCLE, RANGE_TEST, SHORT = "plain", "one cycle", "range test", "plain, 100 steps"
 FRAMEWORKS = ("tensorflow", "jax", "pytorch")
@@ -152,7 +153,7 @@ def work(framework: str) -> None:
 
         versions: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
     else:
-        versions = rounds.environment()
+        versions = saving.environment()
     print(json.dumps(versions), file=answers, flush=True)
     for line in sys.stdin:
         # torch-lr-finder prints to where the answers go.
@@ -240,7 +241,7 @@ def tables(measured: dict[str, dict[str, list[Measured]]]) -> str:
                 f"with it, {name}",
                 f"plain, {name}",
             ]
-            parts.append(rounds.table(header, lines))
+            parts.append(table(header, lines))
     return "\n\n".join(parts)
 
 
@@ -253,7 +254,7 @@ def main() -> None:
     parser.add_argument("--frameworks", nargs="+", choices=FRAMEWORKS, default=list(FRAMEWORKS))
     parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: 7)")
     parser.add_argument("--steps", type=int, default=1000, help="of a training (default: 1000)")
-    rounds.add_save(parser)
+    saving.add_save(parser)
     parser.add_argument(
         "--small", action="store_true", help="one short round; no PyTorch is no error"
     )
@@ -307,7 +308,7 @@ def main() -> None:
         "versions": {name: worker.versions for name, worker in workers.items()},
         "seconds": measured,
     }
-    rounds.write(__file__, content, tables(measured), save=arguments.save)
+    saving.write(__file__, content, tables(measured), save=arguments.save)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evidence.benchmarks._common import backends
-from evidence.benchmarks._common.rounds import environment, in_turns, ratios, spread, table
+from evidence.benchmarks.measuring import each_backend
+from evidence.benchmarks.measuring.rounds import in_turns, ratios, spread
+from evidence.benchmarks.measuring.saving import environment
+from evidence.pages import table
 
 PLAIN, COSINE, AGAIN = "plain", "CosineDecay", "CosineDecay again"
 HOST, OURS = "host callback", "OneCycle"
@@ -83,7 +85,7 @@ def epochs_of_all(
     subject: Any, steps: int, steps_per_execution: int, rounds: int
 ) -> dict[str, list[Any]]:
     """Returns the epochs of each contestant, on new models, in turns."""
-    from evidence.benchmarks._common.fits import WARM_UP, Fit, epochs_in_turns
+    from evidence.benchmarks.measuring.fits_in_turns import WARM_UP, Fit, epochs_in_turns
 
     epochs = WARM_UP + rounds
     fits = {}
@@ -159,7 +161,7 @@ def first_step_cost(subject: Any, rounds: int) -> dict[str, Any]:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures everything on the backend of this process."""
-    from evidence.benchmarks._common.subjects import Dense, ManyVariables, ResNet
+    from evidence.benchmarks.measuring.models import Dense, ManyVariables, ResNet
 
     rounds = arguments.rounds
     if arguments.small:
@@ -277,4 +279,4 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    backends.run(__file__, __doc__, measure, markdown, rounds=7)
+    each_backend.run(__file__, __doc__, measure, markdown, rounds=7)

@@ -14,7 +14,8 @@ import keras
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from evidence.benchmarks._common.rounds import add_save, environment, table, write
+from evidence.benchmarks.measuring.saving import add_save, environment, write
+from evidence.pages import table
 from examples.quickstart import BATCH_SIZE, digits, network
 from keras_onecycle import OneCycle
 

@@ -26,7 +26,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from evidence.benchmarks._common import rounds
+from evidence.benchmarks.measuring import rounds, saving
+from evidence.pages import table
 from examples.cifar10 import data
 from examples.cifar10.data.pipelines import training_batches
 from examples.cifar10.data.statistics import STATISTICS
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn (default: 3)")
     parser.add_argument("--batch-size", type=int, default=512, help="images (default: 512)")
     parser.add_argument("--data-dir", help="folder of the data (default: as in load_arrays)")
-    rounds.add_save(parser)
+    saving.add_save(parser)
     parser.add_argument("--small", action="store_true", help="two short rounds on random images")
     arguments = parser.parse_args()
     if arguments.small:
@@ -154,14 +155,14 @@ def main() -> None:
     for turn in turns.values():  # Fills caches and shuffle buffers, and compiles.
         turn()
     results = rounds.in_turns(turns, arguments.rounds)
-    environment = rounds.environment()
+    environment = saving.environment()
     content = {
         "data": source,
         "batch_size": batch_size,
         "environment": environment,
         "rounds": results,
     }
-    rounds.write(__file__, content, markdown(results, environment["cores"]), save=arguments.save)
+    saving.write(__file__, content, markdown(results, environment["cores"]), save=arguments.save)
 
 
 def markdown(results: dict[str, list[dict[str, float]]], cores: int) -> str:
@@ -188,7 +189,7 @@ def markdown(results: dict[str, list[dict[str, float]]], cores: int) -> str:
         "images/s per core",
         "images per CPU second",
     ]
-    return rounds.table(header, lines)
+    return table(header, lines)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
-from evidence.benchmarks._common import backends, memory
-from evidence.benchmarks._common.rounds import environment, in_turns, ratios, spread, table
+from evidence.benchmarks.measuring import each_backend, memory
+from evidence.benchmarks.measuring.rounds import in_turns, ratios, spread
+from evidence.benchmarks.measuring.saving import environment
+from evidence.pages import table
 
 PLAIN, READ, OURS = "plain", "plain, loss read", "lr_find"
 NUMPY, COPY, RESTORE = "NumPy", "copy", "restore"
@@ -37,7 +39,7 @@ LRS = {"min_lr": 1e-8, "max_lr": 1e-5}
 
 def subjects(small: bool) -> list[Any]:
     """Returns what is trained."""
-    from evidence.benchmarks._common.subjects import Dense, ResNet
+    from evidence.benchmarks.measuring.models import Dense, ResNet
 
     if small:
         return [Dense(1_000, 8)]
@@ -58,7 +60,7 @@ def train(subject: Any, steps: int, read_loss: bool = False) -> dict[str, float]
     """Trains a new model, one step and then as many as are asked for."""
     import keras
 
-    from evidence.benchmarks._common.fits import Fit
+    from evidence.benchmarks.measuring.fits_in_turns import Fit
 
     class ReadLoss(keras.callbacks.Callback):
         def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -280,4 +282,4 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    backends.run(__file__, __doc__, measure, markdown, rounds=5)
+    each_backend.run(__file__, __doc__, measure, markdown, rounds=5)

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 
-from evidence.benchmarks._common.rounds import add_save
+from evidence.benchmarks.measuring.saving import add_save
 
 BENCHMARKS = (
     "time_to_accuracy",
@@ -27,6 +27,7 @@ BENCHMARKS = (
     "input_pipeline",
     "train_step",
     "equal_tuning",
+    "stop_rule",
 )
 
 OF_TRAININGS = (

@@ -24,8 +24,10 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from evidence.benchmarks._common import backends, memory
-from evidence.benchmarks._common.rounds import environment, in_turns, ratios, spread, table
+from evidence.benchmarks.measuring import each_backend, memory
+from evidence.benchmarks.measuring.rounds import in_turns, ratios, spread
+from evidence.benchmarks.measuring.saving import environment
+from evidence.pages import table
 
 PLAIN, CYCLE, FINDER = "plain", "OneCycle", "LRFinder"
 LR = 1e-5
@@ -53,7 +55,7 @@ def optimizer() -> Any:
 
 def step_cost(subject: Any, steps: int, rounds: int) -> dict[str, dict[str, list[float]]]:
     """Measures the steps of each contestant, in turns."""
-    from evidence.benchmarks._common.fits import WARM_UP, Fit, epochs_in_turns
+    from evidence.benchmarks.measuring.fits_in_turns import WARM_UP, Fit, epochs_in_turns
 
     epochs = WARM_UP + rounds
     x, y = subject.data(steps)
@@ -220,7 +222,7 @@ def update_error(total: int) -> float:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures everything on the backend of this process."""
-    from evidence.benchmarks._common.subjects import Dense
+    from evidence.benchmarks.measuring.models import Dense
 
     backend = environment()["backend"]
     steps_of_turn = {10**4: 128, 10**5: 128, 10**6: 32, 10**7: 8, 10**8: 2}
@@ -322,4 +324,4 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    backends.run(__file__, __doc__, measure, markdown, rounds=9)
+    each_backend.run(__file__, __doc__, measure, markdown, rounds=9)

@@ -1,6 +1,6 @@
 """Where range tests stop: how often at noise, and how long after the loss has really diverged.
 
-usage: python -m evidence.benchmarks.stop_rule [--seeds N] [--out FILE]
+usage: python -m evidence.benchmarks.stop_rule [--seeds N] [--save] [--small]
 
 Range tests on scikit-learn's digits run to their end while the loss of all the data is evaluated after each
 update. That loss has no noise of batches: a test has diverged where it is more than 4 times its lowest. Each
@@ -8,14 +8,15 @@ rule then reads the losses of the batches alone.
 """
 
 import argparse
-import json
-from collections.abc import Callable
-from pathlib import Path
+import itertools
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 from sklearn.datasets import load_digits
 
+from evidence.benchmarks.measuring.saving import add_save, write
+from evidence.pages import table
 from keras_onecycle import RangeTestResult, lr_find
 from keras_onecycle.range_tests._curve import LossCurve
 
@@ -60,12 +61,12 @@ def diverged_at(result: RangeTestResult) -> int | None:
     return int(np.argmax(above)) if above.any() else None
 
 
-def curves(seeds: int) -> list[dict]:
+def curves(seeds: int, batch_sizes: Sequence[int] = BATCH_SIZES) -> list[dict]:
     """Runs the tests; each is its losses, with the update at which it has diverged."""
     x, y = load_digits(return_X_y=True)
     x = (x / 16).astype("float32")
     found = []
-    for batch_size in BATCH_SIZES:
+    for batch_size in batch_sizes:
         model = keras.Sequential(
             [keras.Input((64,)), keras.layers.Dense(64, "relu"), keras.layers.Dense(10)]
         )
@@ -103,42 +104,35 @@ def curves(seeds: int) -> list[dict]:
     return found
 
 
-def table(found: list[dict]) -> str:
-    """False stops of each rule by batch size, and how many updates a real divergence goes on."""
+def markdown(found: list[dict]) -> str:
+    """Returns the false stops of each rule by batch size, and how many updates a real divergence goes on."""
     header = ["batch size", "net", "tests"]
     header += [
         f"{name}: {what}" for name in RULES for what in ("stops at noise", "updates too many")
     ]
-    rows = [header, ["---"] * len(header)]
-    for batch_size in BATCH_SIZES:
-        for trained in (False, True):
-            tests = [t for t in found if (t["batch_size"], t["trained"]) == (batch_size, trained)]
-            row = [str(batch_size), "trained" if trained else "untrained", str(len(tests))]
-            for rule in RULES.values():
-                stops = [(rule(np.array(t["losses"])), t["diverged_at"]) for t in tests]
-                early = [s for s, d in stops if s is not None and (d is None or s < d)]
-                late = [(s if s is not None else 99) - d for s, d in stops if d is not None]
-                late = [n for n in late if n >= 0]
-                row += [str(len(early)), f"{np.median(late):.0f}" if late else "none diverged"]
-            rows.append(row)
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rows = []
+    for batch_size, trained in itertools.product(BATCH_SIZES, (False, True)):
+        tests = [t for t in found if (t["batch_size"], t["trained"]) == (batch_size, trained)]
+        row = [batch_size, "trained" if trained else "untrained", len(tests)]
+        for rule in RULES.values():
+            stops = [(rule(np.array(t["losses"])), t["diverged_at"]) for t in tests]
+            early = [s for s, d in stops if s is not None and (d is None or s < d)]
+            late = [(s if s is not None else 99) - d for s, d in stops if d is not None]
+            late = [n for n in late if n >= 0]
+            row += [len(early), f"{np.median(late):.0f}" if late else "none diverged"]
+        rows.append(row)
+    return table(header, rows)
 
 
 def main() -> None:
-    """Runs the tests, or reads them, and prints the table."""
+    """Runs the tests and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seeds", type=int, default=20, help="tests of each kind")
-    parser.add_argument("--out", type=Path, help="JSON file: read if it is there, else written")
+    parser.add_argument("--small", action="store_true", help="only to see that it runs")
+    add_save(parser)
     arguments = parser.parse_args()
-    if arguments.out and arguments.out.exists():
-        found = json.loads(arguments.out.read_text(encoding="utf-8"))
-    else:
-        found = curves(arguments.seeds)
-        if arguments.out:
-            arguments.out.parent.mkdir(parents=True, exist_ok=True)
-            lines = ",\n".join(json.dumps(test) for test in found)
-            arguments.out.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    print(table(found))
+    found = curves(1, BATCH_SIZES[-1:]) if arguments.small else curves(arguments.seeds)
+    write(__file__, found, markdown(found), save=arguments.save)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ on 2,000 images of CIFAR-10 with ResNet-8 (batches of 32) and, with SGD, ResNet-
 MNIST and CIFAR-10 come from `tensorflow_datasets`: name its folder in TFDS_DATA_DIR.
 """
 
-from evidence.benchmarks._common.regret import GRID, Comparison
-from evidence.benchmarks._common.tasks import Task, cifar, dense, diamonds, mnist
-from evidence.reproduction.mnist_lenet import trainings as mnist_lenet
+from evidence.benchmarks.measuring.regret import GRID, Comparison
+from evidence.benchmarks.measuring.tasks import Task, cifar, dense, diamonds, mnist
+from evidence.reproduction.mnist_lenet import lenet
 from examples.cifar10.resnet import resnet
 
 TASKS = {
@@ -22,7 +22,7 @@ TASKS = {
 }
 TASKS |= {
     f"MNIST (5,000), LeNet, batches of {size}": Task(
-        lambda seed: mnist(5000), lambda x, _: mnist_lenet.lenet(5e-4), 10, size, epochs
+        lambda seed: mnist(5000), lambda x, _: lenet.lenet(5e-4), 10, size, epochs
     )
     for size, epochs in {16: 1, 128: 5, 512: 10}.items()
 }

@@ -11,8 +11,8 @@ convolutions and batch normalization (of 64).
 MNIST comes from `tensorflow_datasets`: name its folder in TFDS_DATA_DIR.
 """
 
-from evidence.benchmarks._common.regret import GRID, Comparison
-from evidence.benchmarks._common.tasks import Task, convolutional, dense, mnist
+from evidence.benchmarks.measuring.regret import GRID, Comparison
+from evidence.benchmarks.measuring.tasks import Task, convolutional, dense, mnist
 
 TASKS = {
     "MNIST (10,000), dense": Task(lambda seed: mnist(10_000), dense(64), 10, 128, 4),

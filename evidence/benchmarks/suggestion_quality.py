@@ -24,8 +24,8 @@ trained is kept with `--save` as it goes; with `--resume` too, the same command 
 
 from sklearn import datasets
 
-from evidence.benchmarks._common.regret import Comparison
-from evidence.benchmarks._common.tasks import Task, cifar, convolutional, dense, scikit
+from evidence.benchmarks.measuring.regret import Comparison
+from evidence.benchmarks.measuring.tasks import Task, cifar, convolutional, dense, scikit
 
 TASKS = {
     "digits": Task(lambda seed: scikit(datasets.load_digits, seed), dense(64), 10, 32, 10),

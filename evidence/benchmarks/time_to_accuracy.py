@@ -34,9 +34,9 @@ import keras
 import numpy as np
 from sklearn import datasets
 
-from evidence.benchmarks._common import rounds
-from evidence.benchmarks._common.store import Store, parse
-from evidence.benchmarks._common.tasks import (
+from evidence.benchmarks.measuring import saving
+from evidence.benchmarks.measuring.store import Store, parse
+from evidence.benchmarks.measuring.tasks import (
     Network,
     Split,
     cifar,
@@ -46,7 +46,8 @@ from evidence.benchmarks._common.tasks import (
     mnist,
     scikit,
 )
-from evidence.reproduction.mnist_lenet import trainings as mnist_lenet
+from evidence.pages import table
+from evidence.reproduction.mnist_lenet import lenet
 from examples.cifar10.resnet import resnet
 from keras_onecycle import OneCycle, lr_find
 
@@ -69,7 +70,7 @@ SETS: dict[str, tuple[Callable[[int], Split], Network, int, int]] = {
     ),
     "CIFAR-10 (2,000), small CNN": (lambda seed: cifar(), convolutional, 10, 32),
     "diamonds (10,000), dense": (diamonds, dense(64, 64), 5, 128),
-    "MNIST (2,000), LeNet": (lambda seed: mnist(), lambda x, _: mnist_lenet.lenet(5e-4), 10, 32),
+    "MNIST (2,000), LeNet": (lambda seed: mnist(), lambda x, _: lenet.lenet(5e-4), 10, 32),
     "CIFAR-10 (2,000), ResNet-8": (lambda seed: cifar(), lambda x, _: resnet(8), 10, 32),
 }
 OPTIMIZERS: dict[str, Callable[[Any], keras.Optimizer]] = {
@@ -314,13 +315,13 @@ def ratio_table(tasks: dict[str, Measured], tuned: bool) -> str:
     rows.append(
         ["reached", "", *(reached(tasks, method, tuned) for method in (ONE_CYCLE, *others))]
     )
-    return rounds.table(["task", "target", "images that OneCycle needs", *others], rows)
+    return table(["task", "target", "images that OneCycle needs", *others], rows)
 
 
 def rate_table(tasks: dict[str, Measured]) -> str:
     """Returns the best of the grid for each task and method."""
     rows = [[name, *(f"{m.best_rates[method]:g}" for method in TUNED)] for name, m in tasks.items()]
-    return rounds.table(["task", *TUNED], rows)
+    return table(["task", *TUNED], rows)
 
 
 def report(tasks: dict[str, Measured], seeds: int) -> str:
@@ -367,7 +368,7 @@ def measure(
         tables = report(tasks, seeds)
         print(f"\n{name} is done\n", file=sys.stderr, flush=True)
         if save:
-            rounds.write(__file__, store.content, tables, save=True)
+            saving.write(__file__, store.content, tables, save=True)
     return tables
 
 
@@ -378,9 +379,9 @@ def main() -> None:
         "lengths": list(LENGTHS),
         "no_end": NO_END,
         "part_of_best": PART_OF_BEST,
-        **rounds.environment(),
+        **saving.environment(),
     }
-    path = rounds.results_file(__file__) if arguments.save else None
+    path = saving.results_file(__file__) if arguments.save else None
     store = Store(path, settings, arguments.resume)
     try:
         tables = measure(
@@ -388,7 +389,7 @@ def main() -> None:
         )
     except FileNotFoundError as error:
         sys.exit(f"{error}\nOr leave it out, with --tasks.")
-    rounds.write(__file__, store.content, tables, save=arguments.save)
+    saving.write(__file__, store.content, tables, save=arguments.save)
 
 
 if __name__ == "__main__":

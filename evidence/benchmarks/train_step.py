@@ -15,8 +15,10 @@ import time
 from functools import partial
 from typing import Any
 
-from evidence.benchmarks._common import backends
-from evidence.benchmarks._common.rounds import environment, in_turns, spread, table
+from evidence.benchmarks.measuring import each_backend
+from evidence.benchmarks.measuring.rounds import in_turns, spread
+from evidence.benchmarks.measuring.saving import environment
+from evidence.pages import table
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 
@@ -103,4 +105,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    backends.run(__file__, __doc__, measure, markdown, rounds=5, add_arguments=add_arguments)
+    each_backend.run(__file__, __doc__, measure, markdown, rounds=5, add_arguments=add_arguments)

@@ -1,11 +1,12 @@
 """Reproduces the figures that super-convergence is known by, one command each.
 
-usage: python -m evidence.reproduction FIGURE [--task mnist-lenet|cifar-resnet] [--seeds N] [--redraw]
+usage: python -m evidence.reproduction FIGURE [--task mnist-lenet|cifar-resnet] [--preset NAME] [--seeds N]
+       python -m evidence.reproduction --redraw
 
 FIGURE is one of super-convergence, range-test, large-lr-regularizes, schedule, batch-size, momentum,
-weight-decay, limited-data, architectures; `all` makes all of a task and writes docs/super-convergence.md.
-What that page says of them is in texts.toml. A training that is done is not done again, whichever
-figure asks for it. With --redraw nothing is trained, and pictures come from the files that are there.
+weight-decay, limited-data, architectures; `all` makes all of them. A training that is done is not done
+again, whichever figure asks for it. Pictures go to docs/super-convergence/, tables into the marked places
+of the pages. With --redraw nothing is trained: what is there is drawn, of all figures if none is named.
 """
 
 import argparse
@@ -15,24 +16,32 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from evidence.reproduction import page
+from evidence.pages import ROOT, fill
+from evidence.reproduction import SEEDS, MissingRunError
 from evidence.reproduction.cifar_resnet import figures as cifar_figures
-from evidence.reproduction.cifar_resnet import lab as cifar_lab
+from evidence.reproduction.cifar_resnet import trainings as cifar_trainings
+from evidence.reproduction.cifar_resnet.full_size import OF_PRESETS, full_size
+from evidence.reproduction.cifar_resnet.presets import PRESETS
 from evidence.reproduction.mnist_lenet import figures as lenet_figures
-from evidence.reproduction.mnist_lenet import lab as lenet_lab
-from evidence.reproduction.stored import ROOT, SEEDS, MissingRunError
+from evidence.reproduction.mnist_lenet import trainings as lenet_trainings
 
 FIGURES = {
     "mnist-lenet": lenet_figures.FIGURES,
     "cifar-resnet": cifar_figures.FIGURES,
 }
-PRESETS = cifar_lab.PRESETS
+NAMES = tuple(lenet_figures.FIGURES)
+# Those on the pages: of a task and a preset, which figures.
+ON_PAGES = (
+    ("mnist-lenet", "", NAMES),
+    ("cifar-resnet", "cpu", NAMES),
+    ("cifar-resnet", "full", ("super-convergence",)),
+)
 
 
-def laboratory(name: str, arguments: argparse.Namespace) -> Any:
-    """Returns the lab of a task, for a figure."""
-    if arguments.task == "mnist-lenet":
-        return lenet_lab.Lab(
+def trainings_of(task: str, preset: str, name: str, arguments: argparse.Namespace) -> Any:
+    """Returns the trainings of a task, for a figure."""
+    if task == "mnist-lenet":
+        return lenet_trainings.Trainings(
             arguments.seeds or 2,
             arguments.command,
             out=arguments.out,
@@ -40,8 +49,8 @@ def laboratory(name: str, arguments: argparse.Namespace) -> Any:
             processes=arguments.processes,
             data=arguments.data,
         )
-    return cifar_lab.Lab(
-        arguments.preset,
+    return cifar_trainings.Trainings(
+        preset,
         arguments.seeds or (3 if name == "super-convergence" else 2),
         arguments.command,
         out=arguments.out,
@@ -52,29 +61,50 @@ def laboratory(name: str, arguments: argparse.Namespace) -> Any:
     )
 
 
-def make(arguments: argparse.Namespace) -> dict[str, str]:
-    """Makes the figures of a task, trainings included, and returns the numbers of each in Markdown."""
+def make(task: str, preset: str, names: tuple[str, ...], arguments: Any) -> dict[str, str]:
+    """Makes figures of a task, trainings included, and returns their tables by the names of their places."""
+    place = "mnist-lenet" if task == "mnist-lenet" else preset
     made: dict[str, str] = {}
-    for name in page.NAMES if arguments.figure == "all" else [arguments.figure]:
-        print(f"== {name}", flush=True)
+    for name in names:
+        print(f"== {place}/{name}", flush=True)
+        trainings = trainings_of(task, preset, name, arguments)
         try:
-            made[name] = FIGURES[arguments.task][name](laboratory(name, arguments))
+            made[f"{place}/{name}"] = FIGURES[task][name](trainings)
         except MissingRunError as error:
-            if arguments.figure != "all":
+            if arguments.figure not in ("all", None):
                 raise
             print(f"left out: {error}")
             continue
-        print(f"\n{made[name]}\n", flush=True)
+        made[f"{place}/machines"] = f"Trained on: {trainings.machines()}."
+        print(f"\n{made[f'{place}/{name}']}\n", flush=True)
     return made
 
 
-def full(arguments: argparse.Namespace) -> dict[str, str]:
-    """Returns the numbers of figure 1 with ResNet-8 on all of CIFAR-10, where they are there."""
-    changes = {"task": "cifar-resnet", "preset": "full", "figure": "super-convergence"}
+def make_full_size(arguments: argparse.Namespace) -> dict[str, str]:
+    """Draws what is trained with all of CIFAR-10, and returns its table."""
+    drawn = argparse.Namespace(**{**vars(arguments), "redraw": True})
+    of_presets = [trainings_of("cifar-resnet", preset, "", drawn) for preset in OF_PRESETS]
     try:
-        return make(argparse.Namespace(**{**vars(arguments), **changes, "redraw": True}))
-    except MissingRunError:
+        made = {"full-size": full_size(of_presets, arguments.out / "docs" / "super-convergence")}
+    except MissingRunError as error:
+        print(f"left out: {error}")
         return {}
+    machines = {one.machines() for one in of_presets}
+    return {**made, "full-size/machines": f"Trained on: {'; '.join(sorted(machines))}."}
+
+
+def tables(arguments: argparse.Namespace) -> dict[str, str]:
+    """Makes what the command line asks for, and returns the tables by the names of their places."""
+    if arguments.figure is None:
+        made = {}
+        for task, preset, names in ON_PAGES:
+            made |= make(task, preset, names, arguments)
+    else:
+        names = NAMES if arguments.figure == "all" else (arguments.figure,)
+        made = make(arguments.task, arguments.preset, names, arguments)
+    if arguments.figure is None or arguments.preset in OF_PRESETS:
+        made |= make_full_size(arguments)
+    return made
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -83,9 +113,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add(
         "figure",
-        choices=[*page.NAMES, "all"],
+        nargs="?",
+        choices=[*NAMES, "all"],
         metavar="FIGURE",
-        help=", ".join([*page.NAMES, "all"]),
+        help=", ".join([*NAMES, "all"]),
     )
     add("--task", choices=tuple(FIGURES), default="mnist-lenet")
     add(
@@ -117,11 +148,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             parser.error(f"--{name} must be at least 1. Received: {value}")
     if (parsed.seeds or 1) > len(SEEDS):
         parser.error(f"--seeds must be at most 4. Received: {parsed.seeds}")
+    if parsed.figure is None and not parsed.redraw:
+        parser.error(f"name a FIGURE of {', '.join([*NAMES, 'all'])}, or give --redraw")
     given = list(sys.argv[1:] if arguments is None else arguments)
     again = [word for word in given if word not in ("--redraw", "--resume")]
     parsed.command = f"python -m evidence.reproduction {shlex.join(again)}"
-    if parsed.figure == "all" and parsed.preset != "cpu":
-        parser.error(f"--preset {parsed.preset} has no page; name a figure. Received: all")
     return parsed
 
 
@@ -129,18 +160,7 @@ def main(command_line: list[str] | None = None) -> int:
     """Makes what the command line asks for."""
     arguments = parse(command_line)
     try:
-        made = {arguments.task: make(arguments)}
-        if arguments.figure == "all":
-            # Of the other task, what is there.
-            (other,) = FIGURES.keys() - {arguments.task}
-            drawn = {**vars(arguments), "task": other, "redraw": True, "seeds": None, "data": None}
-            drawn["command"] = f"python -m evidence.reproduction all --task {other}"
-            made[other] = make(argparse.Namespace(**drawn))
-            made["full"] = full(arguments)
-            path = arguments.out / "docs" / "super-convergence.md"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(page.markdown(made, arguments.out), encoding="utf-8")
-            print(f"Written: {path}")
+        fill(tables(arguments), arguments.out / "docs")
     except (ValueError, FileNotFoundError, ImportError) as error:
         if os.environ.get("DEBUG"):
             raise

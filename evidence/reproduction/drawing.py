@@ -11,17 +11,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from evidence.pages import table
 from keras_onecycle import RangeTestResult
 
 plt.style.use("keras_onecycle.onecycle")
 
 METHODS = ("edge", "valley", "steep", "minimum", "slide")  # of `RangeTestResult.suggest`
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Returns a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
 def spread(values: np.ndarray, digits: int = 2) -> str:

@@ -1,8 +1,8 @@
 """The figures that the 1cycle policy is known by: what each trains and draws, and its table.
 
-A figure is a function of the lab. It asks the lab for trainings, draws their results, and returns the
-numbers for the page. With a lab that does not train, it draws from the files alone. What the papers
-say and what came out here are in texts.toml.
+A figure is a function of the trainings. It asks for trainings, draws their results, and returns the
+numbers for the page. With trainings that are not made, it draws from the files alone. What the papers
+say and what came out here stands on the page, docs/super-convergence/cifar-resnet.md.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from evidence.reproduction.cifar_resnet.lab import Lab, accuracies
-from evidence.reproduction.comparing import HOW, factor
+from evidence.pages import table
+from evidence.reproduction.cifar_resnet.trainings import Trainings, accuracies
 from evidence.reproduction.drawing import (
     draw_course,
     draw_ends,
@@ -23,8 +23,8 @@ from evidence.reproduction.drawing import (
     panels,
     save,
     spread,
-    table,
 )
+from evidence.reproduction.length_factor import HOW, factor
 from examples.cifar10 import training
 
 
@@ -50,22 +50,22 @@ def grid_text(name: str, grid: Mapping[float, float]) -> str:
     return f"{name}: {', '.join(cells)}"
 
 
-def super_convergence(lab: Lab) -> str:
+def super_convergence(trainings: Trainings) -> str:
     """Figure 1."""
     best, grids = {}, {}
-    for policy in lab.preset.rates or ("one_cycle", "cosine", "piecewise"):
-        best[policy], grids[policy] = lab.best_lr(policy)
+    for policy in trainings.preset.rates or ("one_cycle", "cosine", "piecewise"):
+        best[policy], grids[policy] = trainings.best_lr(policy)
     of_length = {
-        policy: [lab.runs(policy=policy, max_lr=best[policy], epochs=n) for n in lengths]
+        policy: [trainings.runs(policy=policy, max_lr=best[policy], epochs=n) for n in lengths]
         for policy, lengths in (
-            ("one_cycle", lab.preset.cycle_epochs),
-            ("piecewise", lab.preset.baseline_epochs),
+            ("one_cycle", trainings.preset.cycle_epochs),
+            ("piecewise", trainings.preset.baseline_epochs),
         )
     }
     cycles, piecewise = of_length["one_cycle"], of_length["piecewise"]
     kinds = {"one cycle": cycles, "piecewise constant": piecewise}
     if "cosine" in best:
-        kinds["CosineDecay with warm-up"] = [lab.runs(policy="cosine", max_lr=best["cosine"])]
+        kinds["CosineDecay with warm-up"] = [trainings.runs(policy="cosine", max_lr=best["cosine"])]
     axes = panels(2)
     for number, (label, kind) in enumerate(kinds.items()):
         for runs, line in zip(kind, cycle(("-", "--", ":", "-.")), strict=False):
@@ -81,7 +81,7 @@ def super_convergence(lab: Lab) -> str:
     axes[1].set_xticks(lengths, [str(length) for length in lengths])
     axes[1].minorticks_off()
     finish(axes[1], "optimizer updates of the whole training", "test accuracy (%) at its end")
-    save(lab.pictures, "super-convergence", axes[0])
+    save(trainings.pictures, "super-convergence", axes[0])
 
     others = {runs[0]["updates"]: accuracies(runs) for runs in piecewise}
     rows = [
@@ -101,7 +101,7 @@ def super_convergence(lab: Lab) -> str:
         "The factor is the number of updates that piecewise-constant training needs to match one cycle, "
         f"divided by one cycle's updates. {HOW}\n\n"
     )
-    if lab.preset.rates:
+    if trainings.preset.rates:
         return text + "The learning rates are given, not tuned."
     grid_lines = "\n".join(
         f"- {grid_text(policy.replace('_', ' '), grid)}" for policy, grid in grids.items()
@@ -113,23 +113,23 @@ def super_convergence(lab: Lab) -> str:
     )
 
 
-def range_tests(lab: Lab) -> str:
+def range_tests(trainings: Trainings) -> str:
     """Figure 2."""
-    lengths = (lab.preset.short_range_test, lab.preset.long_range_test)
+    lengths = (trainings.preset.short_range_test, trainings.preset.long_range_test)
     axes, numbers = draw_range_tests(
-        {n: lab.range_tests(num_steps=n, validate=True) for n in lengths}
+        {n: trainings.range_tests(num_steps=n, validate=True) for n in lengths}
     )
-    save(lab.pictures, "range-test", axes[0])
+    save(trainings.pictures, "range-test", axes[0])
     return numbers
 
 
-def large_lr_regularizes(lab: Lab) -> str:
+def large_lr_regularizes(trainings: Trainings) -> str:
     """Figure 3."""
     low, high = 0.2, 2.0
     axes = panels(2)
     # By seed: training loss, test loss and their difference, each over the first and last third of the rates.
     thirds = []
-    results = lab.range_tests(num_steps=lab.preset.long_range_test, validate=True)
+    results = trainings.range_tests(num_steps=trainings.preset.long_range_test, validate=True)
     for number, result in enumerate(results):
         inside = (result.lr >= low) & (result.lr <= high)
         at_tests = (result.val_lr >= low) & (result.val_lr <= high)
@@ -149,7 +149,7 @@ def large_lr_regularizes(lab: Lab) -> str:
     axes[0].set_ylim(0, min(6, axes[0].get_ylim()[1]))
     finish(axes[0], "learning rate", "loss")
     finish(axes[1], "learning rate", "test loss minus training loss", legend=False)
-    save(lab.pictures, "large-lr-regularizes", axes[0])
+    save(trainings.pictures, "large-lr-regularizes", axes[0])
     names = ("training loss", "test loss", "test loss minus training loss")
     rows = [
         [name, *(spread(np.array(seeds), 3) for seeds in zip(*of_seeds, strict=True))]
@@ -159,85 +159,91 @@ def large_lr_regularizes(lab: Lab) -> str:
     return table(["mean over", f"LR {low:g} to {first:.2g}", f"LR {last:.2g} to {high:g}"], rows)
 
 
-def schedule(lab: Lab) -> str:
+def schedule(trainings: Trainings) -> str:
     """Figure 4."""
-    rate = lab.preset.base.max_lr or 3.0
+    rate = trainings.preset.base.max_lr or 3.0
     total = 10_000
-    settings = replace(lab.preset.base, max_lr=rate)
+    settings = replace(trainings.preset.base, max_lr=rate)
     axes = panels(2)
     training.one_cycle(settings, total).plot(axes)
-    save(lab.pictures, "schedule", axes[0])
+    save(trainings.pictures, "schedule", axes[0])
     return f"`OneCycle(max_lr={rate:g})` over {total} updates, with every other argument at its default."
 
 
-def batch_size(lab: Lab) -> str:
+def batch_size(trainings: Trainings) -> str:
     """Figure 5."""
     axes = panels(2)
     rows = []
-    for size in lab.preset.batch_sizes:
+    for size in trainings.preset.batch_sizes:
         # As many images for each; a range test of less than 30 updates says nothing.
-        steps = max(30, lab.preset.short_range_test * lab.preset.base.batch_size // size)
-        rate = float(f"{lab.range_test(num_steps=steps, batch_size=size).suggest('valley'):.2g}")
-        runs = lab.runs(batch_size=size, max_lr=rate)
+        steps = max(
+            30, trainings.preset.short_range_test * trainings.preset.base.batch_size // size
+        )
+        rate = float(
+            f"{trainings.range_test(num_steps=steps, batch_size=size).suggest('valley'):.2g}"
+        )
+        runs = trainings.runs(batch_size=size, max_lr=rate)
         draw_by_epoch(axes, runs, f"{size}, LR {rate:g}")
         losses = np.array([run["test_loss"] for run in runs], dtype=float)
         rows.append(
             [size, f"{rate:g}", runs[0]["updates"], spread(accuracies(runs)), spread(losses, 3)]
         )
-    save(lab.pictures, "batch-size", axes[0])
+    save(trainings.pictures, "batch-size", axes[0])
     return table(
         ["batch size", "LR by `valley`", "updates", "test accuracy (%)", "test loss"], rows
     )
 
 
-def momentum(lab: Lab) -> str:
+def momentum(trainings: Trainings) -> str:
     """Figure 6."""
-    rate, _ = lab.best_lr("one_cycle")
+    rate, _ = trainings.best_lr("one_cycle")
     kinds: dict[str, dict[str, Any]] = {"cyclical, 0.95 to 0.85": {}}
     for value in (0.8, 0.85, 0.9, 0.95):
         kinds[f"constant {value}"] = {"cycle_momentum": False, "momentum": value}
     axes = panels(2)
     rows = []
     for label, changes in kinds.items():
-        runs = lab.runs(max_lr=rate, **changes)
+        runs = trainings.runs(max_lr=rate, **changes)
         draw_by_epoch(axes, runs, label)
         rows.append([label, spread(accuracies(runs))])
-    save(lab.pictures, "momentum", axes[0])
+    save(trainings.pictures, "momentum", axes[0])
     return f"{table(['momentum', 'test accuracy (%)'], rows)}\n\nAll with `max_lr={rate:g}`."
 
 
-def weight_decay(lab: Lab) -> str:
+def weight_decay(trainings: Trainings) -> str:
     """Figure 7."""
-    rate, _ = lab.best_lr("one_cycle")
+    rate, _ = trainings.best_lr("one_cycle")
     axes = panels(2)
     rows = []
-    for value in lab.preset.weight_decays:
-        result = lab.range_test(num_steps=lab.preset.short_range_test, weight_decay=value)
+    for value in trainings.preset.weight_decays:
+        result = trainings.range_test(
+            num_steps=trainings.preset.short_range_test, weight_decay=value
+        )
         axes[0].plot(result.lr, result.smoothed_loss, label=f"{value:g}")
-        runs = lab.runs(max_lr=rate, weight_decay=value)
+        runs = trainings.runs(max_lr=rate, weight_decay=value)
         draw_runs(axes[1], runs, "val_accuracy", f"{value:g}")
         rows.append([f"{value:g}", spread(accuracies(runs))])
     finish(axes[0], "learning rate", "training loss of the range test, smoothed")
     finish(axes[1], "optimizer updates", "test accuracy (%)")
-    save(lab.pictures, "weight-decay", axes[0])
+    save(trainings.pictures, "weight-decay", axes[0])
     return f"{table(['weight decay', 'test accuracy (%)'], rows)}\n\nAll with `max_lr={rate:g}`."
 
 
-def limited_data(lab: Lab) -> str:
+def limited_data(trainings: Trainings) -> str:
     """Figure 8."""
-    base, longer = lab.preset.base, lab.preset.baseline_epochs[1]
+    base, longer = trainings.preset.base, trainings.preset.baseline_epochs[1]
     whole = base.num_train or 50_000
-    one_lr, _ = lab.best_lr("one_cycle")
-    piecewise_lr, _ = lab.best_lr("piecewise")
+    one_lr, _ = trainings.best_lr("one_cycle")
+    piecewise_lr, _ = trainings.best_lr("piecewise")
     baseline = f"piecewise constant, {longer / base.epochs:g} times the updates"
     accuracy: dict[str, list[np.ndarray]] = {"one cycle": [], baseline: []}
     rows = []
-    for images in lab.preset.subsets:
+    for images in trainings.preset.subsets:
         # As many updates on each, as in the paper: more epochs on fewer images.
         times = whole / images
         changes = {"num_train": images}
-        one = lab.runs(max_lr=one_lr, epochs=round(base.epochs * times), **changes)
-        piecewise = lab.runs(
+        one = trainings.runs(max_lr=one_lr, epochs=round(base.epochs * times), **changes)
+        piecewise = trainings.runs(
             policy="piecewise", max_lr=piecewise_lr, epochs=round(longer * times), **changes
         )
         accuracy["one cycle"].append(accuracies(one))
@@ -251,27 +257,27 @@ def limited_data(lab: Lab) -> str:
         )
     (ax,) = panels(1)
     for label, values in accuracy.items():
-        draw_ends(ax, lab.preset.subsets, values, marker="o", label=label)
+        draw_ends(ax, trainings.preset.subsets, values, marker="o", label=label)
     finish(ax, "training images", "test accuracy (%)")
-    save(lab.pictures, "limited-data", ax)
+    save(trainings.pictures, "limited-data", ax)
     return table(["training images", "one cycle", "piecewise constant"], rows)
 
 
-def architectures(lab: Lab) -> str:
+def architectures(trainings: Trainings) -> str:
     """Figure 9."""
-    one_lr, _ = lab.best_lr("one_cycle")
-    piecewise_lr, _ = lab.best_lr("piecewise")
-    axes = panels(len(lab.preset.depths))
+    one_lr, _ = trainings.best_lr("one_cycle")
+    piecewise_lr, _ = trainings.best_lr("piecewise")
+    axes = panels(len(trainings.preset.depths))
     rows = []
-    for ax, depth in zip(axes, lab.preset.depths, strict=True):
-        one = lab.runs(depth=depth, max_lr=one_lr)
-        piecewise = lab.runs(depth=depth, policy="piecewise", max_lr=piecewise_lr)
+    for ax, depth in zip(axes, trainings.preset.depths, strict=True):
+        one = trainings.runs(depth=depth, max_lr=one_lr)
+        piecewise = trainings.runs(depth=depth, policy="piecewise", max_lr=piecewise_lr)
         draw_runs(ax, one, "val_accuracy", "one cycle")
         draw_runs(ax, piecewise, "val_accuracy", "piecewise constant")
         ax.set_title(f"ResNet-{depth}")
         finish(ax, "optimizer updates", "test accuracy (%)")
         rows.append([depth, spread(accuracies(one)), spread(accuracies(piecewise))])
-    save(lab.pictures, "architectures", axes[0])
+    save(trainings.pictures, "architectures", axes[0])
     return (
         f"{table(['ResNet', 'one cycle', 'piecewise constant, as many updates'], rows)}\n\n"
         "Learning rates as chosen for figure C1."
@@ -298,7 +304,7 @@ def _window(losses: np.ndarray, width: int = 25) -> np.ndarray:
     return np.convolve(losses, kernel, "same") / np.convolve(np.ones_like(losses), kernel, "same")
 
 
-FIGURES: dict[str, Callable[[Lab], str]] = {
+FIGURES: dict[str, Callable[[Trainings], str]] = {
     "super-convergence": super_convergence,
     "range-test": range_tests,
     "large-lr-regularizes": large_lr_regularizes,

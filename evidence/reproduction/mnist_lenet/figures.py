@@ -1,6 +1,6 @@
 """The figures of the papers with LeNet on MNIST: what each trains and draws, and its table.
 
-A figure is a function of the lab. It asks the lab for trainings, draws their results, and returns the numbers
+A figure is a function of the trainings. It asks for trainings, draws their results, and returns the numbers
 for the page.
 """
 
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from evidence.reproduction.comparing import HOW, factor
+from evidence.pages import table
+from evidence.reproduction import MissingRunError
 from evidence.reproduction.drawing import (
     draw_course,
     draw_ends,
@@ -21,11 +22,10 @@ from evidence.reproduction.drawing import (
     save,
     seeds,
     spread,
-    table,
 )
-from evidence.reproduction.mnist_lenet.lab import RATES, TUNING_SEED, Lab, accuracies
-from evidence.reproduction.mnist_lenet.trainings import NETWORKS, Run, one_cycle, run
-from evidence.reproduction.stored import MissingRunError
+from evidence.reproduction.length_factor import HOW, factor
+from evidence.reproduction.mnist_lenet.lenet import NETWORKS, Run, one_cycle, run
+from evidence.reproduction.mnist_lenet.trainings import RATES, TUNING_SEED, Trainings, accuracies
 
 # An accuracy, in percent, below which a training has not learnt.
 DIVERGED = 50.0
@@ -84,11 +84,11 @@ COURSES = {
 }
 
 
-def super_convergence(lab: Lab) -> str:
+def super_convergence(trainings: Trainings) -> str:
     """Figure 1."""
     drawn = [one for runs, *_ in DRAWN.values() for one in runs]
     asked = dict.fromkeys([*drawn, *(one for one, *_ in PUBLISHED.values()), *BESIDE.values()])
-    found = dict(zip(asked, lab.of(*asked), strict=True))
+    found = dict(zip(asked, trainings.of(*asked), strict=True))
     ends, courses = panels(2, height=4.9)
     for label, (runs, color, style, right) in DRAWN.items():
         done = [accuracies(learnt(found[one])) for one in runs]
@@ -110,7 +110,7 @@ def super_convergence(lab: Lab) -> str:
     ends.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     courses.set_ylim(97.5, 99.4)
     finish(courses, "epoch", "test accuracy (%), mean and span")
-    save(lab.pictures, "super-convergence", ends)
+    save(trainings.pictures, "super-convergence", ends)
     rows = [
         [label, f"{mean:.2f} ± {deviation:.2f}", ended(found[one])]
         for label, (one, mean, deviation) in PUBLISHED.items()
@@ -121,19 +121,19 @@ def super_convergence(lab: Lab) -> str:
             table(["policy", "published, %", "here, %"], rows),
             "With equal tuning: each policy at the best rate of one grid, chosen by the test accuracy of a "
             "seed that is not among the others.",
-            tuned(lab),
+            tuned(trainings),
         ]
     )
 
 
-def tuned(lab: Lab) -> str:
+def tuned(trainings: Trainings) -> str:
     """Returns the tables of each policy at its best rate of one grid, and of the epochs that others need."""
     rows, missing = [], []
     lengths: dict[str, dict[int, np.ndarray]] = {policy: {} for policy in TUNED}
     for policy, epochs in ((policy, epochs) for epochs in (12, 25, 85) for policy in TUNED):
         try:
-            best, grid = lab.best_lr(policy, epochs)
-            (results,) = lab.of(run(policy, best, epochs))
+            best, grid = trainings.best_lr(policy, epochs)
+            (results,) = trainings.of(run(policy, best, epochs))
         except MissingRunError:
             missing.append(f"{TUNED[policy]} in {epochs} epochs")
             continue
@@ -146,18 +146,18 @@ def tuned(lab: Lab) -> str:
     if others:
         parts += [
             f"How many times as many epochs step and cosine decay need, tuned, to match one cycle. {HOW}",
-            _factors(lab, others),
+            _factors(trainings, others),
         ]
     return "\n\n".join(parts)
 
 
-def _factors(lab: Lab, others: Mapping[str, Mapping[int, np.ndarray]]) -> str:
+def _factors(trainings: Trainings, others: Mapping[str, Mapping[int, np.ndarray]]) -> str:
     rows = []
     for epochs in (12, 25):
         # The paper's rate, and the grid's highest.
         for rate in (CYCLE_LR, RATES[-1]):
             try:
-                (results,) = lab.of(run("one_cycle", rate, epochs))
+                (results,) = trainings.of(run("one_cycle", rate, epochs))
             except MissingRunError:
                 continue
             wanted = accuracies(learnt(results))
@@ -167,22 +167,24 @@ def _factors(lab: Lab, others: Mapping[str, Mapping[int, np.ndarray]]) -> str:
     return table(header, rows)
 
 
-def range_tests(lab: Lab) -> str:
+def range_tests(trainings: Trainings) -> str:
     """Figure 2."""
     one = run("one_cycle", CYCLE_LR, EPOCHS)
-    axes, numbers = draw_range_tests({n: lab.range_tests(one, n, max_lr=0.5) for n in (100, 472)})
-    save(lab.pictures, "range-test", axes[0])
+    axes, numbers = draw_range_tests(
+        {n: trainings.range_tests(one, n, max_lr=0.5) for n in (100, 472)}
+    )
+    save(trainings.pictures, "range-test", axes[0])
     return numbers
 
 
-def large_lr_regularizes(lab: Lab) -> str:
+def large_lr_regularizes(trainings: Trainings) -> str:
     """Figure 3."""
     runs = [run("one_cycle", rate, EPOCHS) for rate in RATES]
     # No rate is chosen here, so the seed of the grid is one like the others.
-    lab.make(replace(one, seed=TUNING_SEED) for one in runs)
+    trainings.make(replace(one, seed=TUNING_SEED) for one in runs)
     of_rates, ends = [], []
-    for one, results in zip(runs, lab.of(*runs), strict=True):
-        grid = lab.read(replace(one, seed=TUNING_SEED))
+    for one, results in zip(runs, trainings.of(*runs), strict=True):
+        grid = trainings.read(replace(one, seed=TUNING_SEED))
         with_grid = [*results, *([grid] if grid else [])]
         of_rates.append(learnt(with_grid))
         ends.append(ended(with_grid))
@@ -200,7 +202,7 @@ def large_lr_regularizes(lab: Lab) -> str:
         ax.minorticks_off()
     finish(axes[0], "highest learning rate", "loss after 12 epochs, penalty included")
     finish(axes[1], "highest learning rate", "test accuracy (%)", legend=False)
-    save(lab.pictures, "large-lr-regularizes", axes[0])
+    save(trainings.pictures, "large-lr-regularizes", axes[0])
     rows = [
         [
             f"{rate:g}",
@@ -214,61 +216,61 @@ def large_lr_regularizes(lab: Lab) -> str:
     return table(header, rows)
 
 
-def schedule(lab: Lab) -> str:
+def schedule(trainings: Trainings) -> str:
     """Figure 4."""
     axes = panels(2)
     one_cycle(run("one_cycle", CYCLE_LR, EPOCHS), total_steps=EPOCHS * 118).plot(axes)
-    save(lab.pictures, "schedule", axes[0])
+    save(trainings.pictures, "schedule", axes[0])
     return f"The cycle of {EPOCHS} epochs of 118 updates, up to {CYCLE_LR:g}."
 
 
-def batch_size(lab: Lab) -> str:
+def batch_size(trainings: Trainings) -> str:
     """Figure 5."""
     runs = {}
     for size in (128, 512, 1024):
         rate, updates = CYCLE_LR * size / 512, -(-60_000 // size) * EPOCHS
         one = run("one_cycle", rate, EPOCHS, batch_size=size)
         runs[f"{size}", f"{rate:g}", f"{updates}"] = one
-    return _compare(lab, "batch-size", ("batch size", "highest rate", "updates"), runs)
+    return _compare(trainings, "batch-size", ("batch size", "highest rate", "updates"), runs)
 
 
-def momentum(lab: Lab) -> str:
+def momentum(trainings: Trainings) -> str:
     """Figure 6."""
     runs = {("0.95 to 0.8",): run("one_cycle", CYCLE_LR, EPOCHS)}
     for value in (0.8, 0.85, 0.9, 0.95):
         runs[(f"{value:g}",)] = run("one_cycle", CYCLE_LR, EPOCHS, momentum=(value, value))
-    return _compare(lab, "momentum", ("momentum",), runs)
+    return _compare(trainings, "momentum", ("momentum",), runs)
 
 
-def weight_decay(lab: Lab) -> str:
+def weight_decay(trainings: Trainings) -> str:
     """Figure 7."""
     runs = {
         (f"{value:g}",): run("one_cycle", CYCLE_LR, EPOCHS, weight_decay=value)
         for value in (3e-3, 1e-3, 5e-4, 1e-4)
     }
-    return _compare(lab, "weight-decay", ("weight decay",), runs)
+    return _compare(trainings, "weight-decay", ("weight decay",), runs)
 
 
-def limited_data(lab: Lab) -> str:
+def limited_data(trainings: Trainings) -> str:
     """Figure 8."""
     sizes = (10_000, 20_000, 60_000)
     rates = {"one_cycle": CYCLE_LR, "step": STEP_LR}
     (ax,) = panels(1)
     cells: dict[str, list[str]] = {}
     for policy, rate in rates.items():
-        found = lab.of(*(run(policy, rate, 25, images=images) for images in sizes))
+        found = trainings.of(*(run(policy, rate, 25, images=images) for images in sizes))
         cells[policy] = [ended(results) for results in found]
         label = f"{policy.replace('_', ' ')}, {rate:g}"
         ends = [accuracies(learnt(results)) for results in found]
         draw_ends(ax, sizes, ends, marker="o", label=label)
     finish(ax, "training images, 25 epochs", "test accuracy (%)")
-    save(lab.pictures, "limited-data", ax)
+    save(trainings.pictures, "limited-data", ax)
     rows = [[images, *row] for images, *row in zip(sizes, *cells.values(), strict=True)]
     header = ["images", f"one cycle, {CYCLE_LR:g}", f"step, {STEP_LR:g}"]
     return table(header, rows)
 
 
-def architectures(lab: Lab) -> str:
+def architectures(trainings: Trainings) -> str:
     """Figure 9."""
     names = {"dense": "one dense layer of 500", "half": "LeNet, half as wide", "lenet": "LeNet"}
     axes = panels(len(names))
@@ -278,7 +280,7 @@ def architectures(lab: Lab) -> str:
             run(policy, rate, EPOCHS, network=network)
             for policy, rate in (("one_cycle", CYCLE_LR), ("step", STEP_LR))
         ]
-        found = lab.of(*runs)
+        found = trainings.of(*runs)
         for results, label in zip(found, ("one cycle", "step"), strict=True):
             _draw_course(ax, results, label)
         lowest = min(accuracies(learnt(results)).min(initial=100.0) for results in found)
@@ -286,7 +288,7 @@ def architectures(lab: Lab) -> str:
         ax.set_title(name)
         finish(ax, "epoch", "test accuracy (%)")
         rows.append([name, NETWORKS[network], *map(ended, found)])
-    save(lab.pictures, "architectures", axes[0])
+    save(trainings.pictures, "architectures", axes[0])
     header = ["network", "filters, units", f"one cycle, {CYCLE_LR:g}", f"step, {STEP_LR:g}"]
     return table(header, rows)
 
@@ -306,12 +308,12 @@ def ended(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _compare(
-    lab: Lab, name: str, header: Sequence[str], runs: Mapping[tuple[str, ...], Run]
+    trainings: Trainings, name: str, header: Sequence[str], runs: Mapping[tuple[str, ...], Run]
 ) -> str:
     """Draws how some trainings go, and returns the table of their ends, by what the header names."""
     axes = panels(2)
     rows = []
-    for cells, results in zip(runs, lab.of(*runs.values()), strict=True):
+    for cells, results in zip(runs, trainings.of(*runs.values()), strict=True):
         _draw_course(axes[0], results, cells[0])
         _draw_course(axes[1], results, cells[0], key="test_loss")
         losses = np.array([result["test_loss"][-1] for result in learnt(results)])
@@ -320,7 +322,7 @@ def _compare(
     axes[1].set_ylim(0.05, 0.25)
     finish(axes[0], "epoch", "test accuracy (%)", title=header[0])
     finish(axes[1], "epoch", "test loss, penalty included", title=header[0])
-    save(lab.pictures, name, axes[0])
+    save(trainings.pictures, name, axes[0])
     return table([*header, "test accuracy, %", "test loss"], rows)
 
 
@@ -342,7 +344,7 @@ def _draw_course(
     draw_course(ax, epoch, course, label=label, **style)
 
 
-FIGURES: dict[str, Callable[[Lab], str]] = {
+FIGURES: dict[str, Callable[[Trainings], str]] = {
     "super-convergence": super_convergence,
     "range-test": range_tests,
     "large-lr-regularizes": large_lr_regularizes,

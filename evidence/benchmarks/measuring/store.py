@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from evidence.benchmarks._common.rounds import add_save
+from evidence.benchmarks.measuring.saving import add_save
 
 
 def parse(doc: str, tasks: Iterable[str], small_task: str) -> argparse.Namespace:

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from evidence.benchmarks._common.rounds import in_turns
+from evidence.benchmarks.measuring.rounds import in_turns
 
 
 @dataclass

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from evidence.reproduction.mnist_lenet import trainings as mnist_lenet
+from evidence.reproduction.mnist_lenet import lenet
 from examples.cifar10 import data
 
 Split = tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -57,7 +57,7 @@ def diamonds(seed: int) -> Split:
 @cache
 def mnist(images: int = 2000) -> Split:
     """Returns so many images of MNIST to train on and as many to validate."""
-    (x, y), (val_x, val_y) = mnist_lenet.data(None)
+    (x, y), (val_x, val_y) = lenet.data(None)
     return (x[:images], y[:images]), (val_x[:images], val_y[:images])
 
 

@@ -11,9 +11,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from evidence.benchmarks._common import rounds
-from evidence.benchmarks._common.store import Store, parse
-from evidence.benchmarks._common.tasks import Task
+from evidence.benchmarks.measuring import saving
+from evidence.benchmarks.measuring.store import Store, parse
+from evidence.benchmarks.measuring.tasks import Task
+from evidence.pages import table
 from keras_onecycle import OneCycle, RangeTestResult, lr_find
 from keras_onecycle.range_tests.suggestion import DEFAULT
 
@@ -189,7 +190,7 @@ def over_all(cells: Sequence[Cell]) -> str:
         "sets better / worse than the default",
         "no suggestion",
     ]
-    return rounds.table(header, rows)
+    return table(header, rows)
 
 
 def by_set(cells: dict[str, Cell], which: int, form: str) -> str:
@@ -200,7 +201,7 @@ def by_set(cells: dict[str, Cell], which: int, form: str) -> str:
         edge = " (end of the grid)" if cell.best in (0, len(cell.grid) - 1) else ""
         rows.append([name, f"{key(cell.grid[cell.best])}{edge}", mean_and_std(best, form)])
         rows[-1] += [mean_and_std(cell.regret(method)[:, which], form) for method in cell.suggested]
-    return rounds.table(["set, optimizer", "best LR", "at the best", *cell.suggested], rows)
+    return table(["set, optimizer", "best LR", "at the best", *cell.suggested], rows)
 
 
 def learning_rates(cells: dict[str, Cell]) -> str:
@@ -213,7 +214,7 @@ def learning_rates(cells: dict[str, Cell]) -> str:
             rates = cell.suggested[method][np.isfinite(cell.suggested[method])]
             spans.append(f"{rates.min():.2g} to {rates.max():.2g}" if len(rates) else "none")
         rows.append([name, key(cell.grid[cell.best]), *spans])
-    return rounds.table(["set, optimizer", "best LR", *methods], rows)
+    return table(["set, optimizer", "best LR", *methods], rows)
 
 
 def on_the_grid(cells: dict[str, Cell]) -> str:
@@ -223,7 +224,7 @@ def on_the_grid(cells: dict[str, Cell]) -> str:
     for name, cell in cells.items():
         mean = dict(zip(cell.grid, cell.of_grid[..., 0].mean(axis=0), strict=True))
         rows.append([name, *(f"{mean[rate]:.1f}" if rate in mean else "" for rate in rates)])
-    return rounds.table(["set, optimizer", *map(key, rates)], rows)
+    return table(["set, optimizer", *map(key, rates)], rows)
 
 
 @dataclass
@@ -285,12 +286,12 @@ class Comparison:
             name: {"classes": task.classes, "batch_size": task.batch_size, "epochs": task.epochs}
             for name, task in self.tasks.items()
         }
-        settings["environment"] = rounds.environment()
-        path = rounds.results_file(script) if arguments.save else None
+        settings["environment"] = saving.environment()
+        path = saving.results_file(script) if arguments.save else None
         store = Store(path, settings, arguments.resume)
         try:
             cells = self.cells(store, arguments.seeds, arguments.tasks, small=arguments.small)
         except FileNotFoundError as error:
             sys.exit(f"{error}\nOr leave it out, with --tasks.")
         tables = self.report(cells, arguments.seeds)
-        rounds.write(script, store.content, tables, save=arguments.save)
+        saving.write(script, store.content, tables, save=arguments.save)

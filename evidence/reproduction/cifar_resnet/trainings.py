@@ -5,13 +5,15 @@ their files. The others are trained, or named in an error where only pictures ar
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evidence.reproduction.stored import ROOT, SEEDS, MissingRunError
+from evidence.pages import ROOT
+from evidence.reproduction import SEEDS, MissingRunError
+from evidence.reproduction.cifar_resnet.presets import PRESETS
 from examples.cifar10 import training
 from examples.cifar10.devices import Devices
 from examples.cifar10.precision import fast_precision
@@ -20,86 +22,8 @@ from examples.cifar10.settings import Settings, read_json, write_json
 from keras_onecycle import RangeTestResult, lr_find
 
 
-@dataclass(frozen=True)
-class Preset:
-    """How large the trainings are.
-
-    Args:
-        base: Settings of one cycle, which every figure changes a few of.
-        cycle_epochs: Epochs of one cycle in figure 1, ascending.
-        baseline_epochs: Epochs of the piecewise-constant trainings, ascending; their rate is chosen
-            with the middle one.
-        rates: Learning rates of policies that are not tuned here; those without one have
-            no part in figure 1. Empty: all are tuned.
-        grid: Learning rates to choose from; extended while the best stands at an end.
-        tuning_seed: The seed that rates are chosen with. No reported training has it.
-        short_range_test, long_range_test: Updates of the range tests.
-        range_test_max_lr: Where range tests end.
-        batch_sizes, weight_decays, subsets, depths: What the figures vary.
-    """
-
-    base: Settings
-    cycle_epochs: tuple[int, ...]
-    baseline_epochs: tuple[int, ...]
-    rates: Mapping[str, float] = field(default_factory=dict)
-    grid: tuple[float, ...] = (0.1, 0.3, 1.0)
-    tuning_seed: int = 100
-    short_range_test: int = 100
-    long_range_test: int = 600
-    range_test_max_lr: float = 3.0
-    batch_sizes: tuple[int, ...] = (128, 256, 512, 1024)
-    weight_decays: tuple[float, ...] = (1e-3, 1e-4, 1e-5, 0.0)
-    subsets: tuple[int, ...] = (10_000, 20_000, 30_000, 40_000)
-    depths: tuple[int, ...] = (20, 56, 110)
-
-
-PRESETS = {
-    # Two cores: 780 updates of 128 images for the shortest cycle.
-    "cpu": Preset(
-        Settings(
-            depth=8,
-            num_train=10_000,
-            epochs=10,
-            batch_size=128,
-            validation_freq=2,
-        ),
-        cycle_epochs=(10, 20),
-        baseline_epochs=(10, 20, 40),
-        # As many as train the network before the rate is large.
-        long_range_test=3_000,
-        subsets=(2_500, 5_000, 10_000),
-        depths=(8, 14, 20),
-    ),
-    # For figure 1 alone; an hour of a core for 45 epochs.
-    "full": Preset(
-        Settings(depth=8, epochs=15, batch_size=128, input="arrays", validation_freq=5),
-        cycle_epochs=(15,),
-        baseline_epochs=(15, 45),
-        # The best at small size, which `cpu` tunes.
-        rates={"one_cycle": 1.0, "piecewise": 0.3},
-    ),
-    # As fastai published it. One evaluation in five epochs and one Python call an epoch: a GPU waits for
-    # nothing else.
-    "accelerator": Preset(
-        Settings(
-            depth=56,
-            epochs=50,
-            batch_size=512,
-            div_factor=20.0,
-            input="arrays",
-            steps_per_execution=97,
-            validation_freq=5,
-        ),
-        cycle_epochs=(35, 50, 70),
-        baseline_epochs=(35, 50, 70, 140),
-        # fastai's, and He et al.'s.
-        rates={"one_cycle": 3.0, "piecewise": 0.1},
-    ),
-}
-
-
-class Lab:
-    """Runs what the figures ask for, or reads it.
+class Trainings:
+    """The trainings of a preset: makes what the figures ask for, or reads it.
 
     Args:
         preset: String, a key of `PRESETS`.
@@ -222,6 +146,11 @@ class Lab:
             factor = np.sqrt(10) if best == max(accuracy) else 1 / np.sqrt(10)
             rates = [float(f"{best * factor:.1g}")]
 
+    def machines(self) -> str:
+        """Returns what the trainings that are there were made with."""
+        results = map(read_json, self.results.glob("*/results.json"))
+        return "; ".join(sorted({_machine(one) for one in results}))
+
     def _of_seeds(self, make: Callable[..., Any], arguments: Mapping[str, Any]) -> list[Any]:
         found, missing = [], []
         for seed in SEEDS:
@@ -260,3 +189,13 @@ class Lab:
 def accuracies(runs: Sequence[dict[str, Any]]) -> np.ndarray:
     """Returns the last test accuracies in percent."""
     return 100 * np.array([run["test_accuracy"] for run in runs])
+
+
+def _machine(results: Mapping[str, Any]) -> str:
+    e = results["environment"]
+    cores = "1 core" if e["cores"] == 1 else f"{e['cores']} cores"
+    told = [f"{e['backend']} {e[e['backend']]}", f"Keras {e['keras']}", cores, *e["devices"]]
+    told.append(results["settings"]["precision"])
+    if "batch_normalization" in e:  # Of trainings that had another than Keras's.
+        told.append(f"batch normalization by `{e['batch_normalization']}`")
+    return ", ".join(told)

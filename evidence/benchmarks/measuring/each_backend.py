@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from evidence.benchmarks._common.rounds import add_save, write
+from evidence.benchmarks.measuring.saving import add_save, write
 
 BACKENDS = ("tensorflow", "jax")
 

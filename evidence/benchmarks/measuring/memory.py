@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from evidence.benchmarks._common.rounds import spread
+from evidence.benchmarks.measuring.rounds import spread
 
 _PROCESS = Path("/proc/self")
 

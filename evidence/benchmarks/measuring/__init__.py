@@ -1,0 +1,1 @@
+"""How the benchmarks measure: in turns, on each backend, what is trained, and where the numbers go."""
