@@ -1,6 +1,6 @@
 """The 1cycle policy, cyclical momentum and the LR range test for Keras 3."""
 
-from keras_onecycle import search
+from keras_onecycle import search, suggestion
 from keras_onecycle._version import __version__
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_tests import (
@@ -9,7 +9,6 @@ from keras_onecycle.range_tests import (
     WeightDecayResult,
     lr_find,
     momentum_find,
-    suggestion,
     weight_decay_find,
 )
 from keras_onecycle.scheduler import HyperparameterScheduler

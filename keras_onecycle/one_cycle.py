@@ -71,7 +71,7 @@ class OneCycle(HyperparameterScheduler):
             `div_factor=25` is PyTorch's default. Defaults to `True`.
         start_epoch: Integer, at least 0: the epoch, as `fit` counts them, at which the cycle begins.
             Defaults to `None`: epoch 0 if training continues with a used optimizer
-            (`fit(..., initial_epoch=...)`, `BackupAndRestore`), else the first epoch of `fit`. A warning
+            (`fit(..., initial_epoch=...)`, `BackupAndRestore`), otherwise the first epoch of `fit`. A warning
             says which if both are possible.
 
     Raises:

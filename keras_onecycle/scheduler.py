@@ -41,7 +41,7 @@ class HyperparameterScheduler(Callback):
             as many as `fit` makes.
         start_epoch: Integer, at least 0: the epoch, as `fit` counts them, at which the schedule begins.
             Defaults to `None`: epoch 0 if training continues with a used optimizer
-            (`fit(..., initial_epoch=...)`, `BackupAndRestore`), else the first epoch of `fit`.
+            (`fit(..., initial_epoch=...)`, `BackupAndRestore`), otherwise the first epoch of `fit`.
     """
 
     _of_one_fit = ("_scheduled",)

@@ -12,7 +12,7 @@ import pytest
 
 import reference
 from keras_onecycle import LRFinder, OneCycle, RangeTestResult, lr_find
-from keras_onecycle.range_tests._engine import MAX_SKIPPED_BATCHES
+from keras_onecycle.range_tests._range_test import MAX_SKIPPED_BATCHES
 
 
 def compiled(
@@ -680,6 +680,27 @@ def test_lr_find_names_bad_arguments_before_it_trains() -> None:
 
 
 @pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("name", "counterpart"),
+    [
+        # What PyTorch's finders and fastai call them.
+        ("start_lr", ": it is `min_lr` here"),
+        ("end_lr", ": it is `max_lr` here"),
+        ("num_iter", ": it is `num_steps` here"),
+        ("num_it", ": it is `num_steps` here"),
+        ("batchsize", ""),
+    ],
+)
+def test_an_argument_that_is_unknown_is_named_with_what_there_is(
+    name: str, counterpart: str
+) -> None:
+    takes = r"\. It takes model, .*min_lr, max_lr.*, and of `fit` batch_size.*"
+    wanted = f"^`lr_find` has no argument `{name}`{counterpart}{takes}Received: {name}=3$"
+    with pytest.raises(TypeError, match=wanted):
+        lr_find(compiled(), *reference.data(16), **{name: 3})
+
+
+@pytest.mark.any_backend
 def test_lr_find_names_what_it_cannot_take() -> None:
     x, y = reference.data(16)
     with pytest.raises(TypeError, match="model='model'"):
@@ -689,8 +710,6 @@ def test_lr_find_names_what_it_cannot_take() -> None:
     for name, value in (("epochs", 3), ("initial_epoch", 1), ("validation_split", 0.1)):
         with pytest.raises(ValueError, match=f"`{name}`.*Received: {name}={value}"):
             lr_find(compiled(), x, y, **{name: value})
-    with pytest.raises(TypeError, match="batchsize"):
-        lr_find(compiled(), x, y, batchsize=3)
     for verbose in ("loud", None, 7):
         with pytest.raises(ValueError, match=r"`verbose` must be .*Received: verbose="):
             lr_find(compiled(), x, y, verbose=verbose)

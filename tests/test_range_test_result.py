@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_onecycle import RangeTestResult, suggestion
-from keras_onecycle.range_tests._curve import smooth_both_ways
+from keras_onecycle.range_tests._smoothing import smooth_both_ways
 
 pytestmark = pytest.mark.any_backend
 

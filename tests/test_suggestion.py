@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 
 import reference
 from keras_onecycle import RangeTestResult, suggestion
-from keras_onecycle.range_tests._curve import smooth_both_ways
+from keras_onecycle.range_tests._smoothing import smooth_both_ways
 
 pytestmark = pytest.mark.any_backend
 

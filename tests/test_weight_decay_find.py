@@ -12,7 +12,6 @@ import pytest
 import reference
 from keras_onecycle import RangeTestResult, WeightDecayResult, lr_find, weight_decay_find
 from keras_onecycle._keras.penalty import penalty
-from keras_onecycle.range_tests.weight_decay import LRFinderWithoutPenalty
 
 # It goes through `fit` and range tests, which have tests on each backend.
 pytestmark = pytest.mark.any_backend
@@ -227,9 +226,11 @@ def test_a_build_or_data_that_cannot_be_is_named() -> None:
 def test_it_takes_what_lr_find_takes() -> None:
     default = inspect.signature(weight_decay_find).parameters["weight_decays"].default
     assert default == (1e-3, 1e-4, 1e-5, 0.0)
-    taken = set(inspect.signature(lr_find).parameters)
-    of_finder = set(inspect.signature(LRFinderWithoutPenalty).parameters)
-    assert taken - of_finder == {"model", "x", "y", "verbose", "callbacks", "fit_arguments"}
+    wanted = (
+        "^`weight_decay_find` has no argument `start_lr`: it is `min_lr` here. It takes build, "
+    )
+    with pytest.raises(TypeError, match=wanted):
+        weight_decay_find(build, *reference.data(16), start_lr=1e-3)
 
 
 # The rule

@@ -82,7 +82,7 @@ class DerivedOptimizer:
         finally:
             self._in_apply -= 1
             if not self._in_apply:
-                # A trace that has ended would else live on in them.
+                # Otherwise a trace that has ended would live on in them.
                 for stand_in in self._stand_ins.values():
                     stand_in.hold(None)
 

@@ -96,7 +96,7 @@ backend.register_tensor_like(
 class StandInFloat(float):
     """The present value of a scheduled hyperparameter, as it is read outside the step.
 
-    It has what people read from and do to `optimizer.learning_rate`, which else is a variable.
+    It has what people read from and do to `optimizer.learning_rate`, which is a variable otherwise.
     """
 
     refuse: Callable[[float], None]

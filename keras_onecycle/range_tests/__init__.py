@@ -1,6 +1,5 @@
-"""Range tests of the learning rate and of momentum, and what is read off their curves."""
+"""Range tests of the learning rate, of momentum and of weight decay."""
 
-from keras_onecycle.range_tests import suggestion
 from keras_onecycle.range_tests.learning_rate import LRFinder, lr_find
 from keras_onecycle.range_tests.momentum import momentum_find
 from keras_onecycle.range_tests.result import RangeTestResult
@@ -12,6 +11,5 @@ __all__ = [
     "WeightDecayResult",
     "lr_find",
     "momentum_find",
-    "suggestion",
     "weight_decay_find",
 ]

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 
 from keras_onecycle._arguments import check_choice, check_learning_rate
-from keras_onecycle.range_tests._engine import RangeTest, run_range_test
+from keras_onecycle.range_tests._range_test import RangeTest
+from keras_onecycle.range_tests._run import run_range_test, split_arguments
 from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import RANGE_TEST_MODES, Schedule, range_test_lr
 
@@ -79,13 +80,13 @@ class LRFinder(RangeTest):
         validation_batch_size: int | None = None,
     ) -> None:
         super().__init__(
-            num_steps=num_steps,
-            stop_factor=stop_factor,
-            smoothing=smoothing,
-            validation_data=validation_data,
-            validation_freq=validation_freq,
-            validation_steps=validation_steps,
-            validation_batch_size=validation_batch_size,
+            num_steps,
+            stop_factor,
+            smoothing,
+            validation_data,
+            validation_freq,
+            validation_steps,
+            validation_batch_size,
         )
         self.mode = check_choice("mode", mode, RANGE_TEST_MODES)
         self.min_lr = check_learning_rate("min_lr", min_lr, zero=mode == "linear")
@@ -113,19 +114,9 @@ def lr_find(
     x: Any,
     y: Any = None,
     *,
-    min_lr: float = 1e-6,
-    max_lr: float = 10.0,
-    num_steps: int = 100,
-    mode: str = "exponential",
-    stop_factor: float | None = 4.0,
-    smoothing: float = 0.98,
-    validation_data: Any = None,
-    validation_freq: int | None = None,
-    validation_steps: int | None = None,
-    validation_batch_size: int | None = None,
     verbose: str | int = "auto",
     callbacks: Sequence[keras.callbacks.Callback] | None = None,
-    **fit_arguments: Any,
+    **arguments: Any,
 ) -> RangeTestResult:
     """Runs the LR range test on a compiled model and leaves no trace in it.
 
@@ -149,30 +140,17 @@ def lr_find(
         x: What `fit` takes: arrays, a `tf.data.Dataset` or a `keras.utils.PyDataset`, which are
             repeated as often as needed, or a generator, which is read once.
         y: Targets, as `fit` takes them. Defaults to `None`.
-        min_lr: Float, the first learning rate: above 0, or from 0 with `mode="linear"`. Defaults to `1e-6`.
-        max_lr: Float above `min_lr`, the last learning rate. Defaults to `10.0`.
-        num_steps: Integer, at least 2: optimizer updates from the first to the last. Defaults to `100`.
-        mode: `"exponential"`, or `"linear"` as in the papers. Defaults to `"exponential"`.
-        stop_factor: Float above 1, how far the loss may rise before the test stops, as in `LRFinder`, or
-            `None` for a test that never stops early. Defaults to `4.0`.
-        smoothing: Float in [0, 1): the weight of the past in the moving average `smoothed_loss`, which the
-            stop rule reads. Defaults to `0.98`.
-        validation_data: Data to evaluate during the test, as in `LRFinder`. Defaults to `None`.
-        validation_freq: Integer, at least 1: updates from one evaluation to the next. Defaults to
-            `None`: so that there are about twenty.
-        validation_steps: Integer, at least 1: batches in an evaluation. Defaults to `None`: all.
-        validation_batch_size: Integer, at least 1, for validation data in arrays. Defaults to `None`:
-            Keras's 32.
         verbose: 0, 1, 2 or `"auto"`, as in `fit`; the bar counts updates. Defaults to `"auto"`.
         callbacks: Further callbacks for `fit`. Defaults to `None`.
-        **fit_arguments: Other arguments of `fit`: `batch_size`, `sample_weight`, `class_weight`,
-            `shuffle`, `steps_per_epoch`.
+        **arguments: Arguments of `LRFinder`: `min_lr`, `max_lr`, `num_steps`, `mode`, `stop_factor`,
+            `smoothing`, and `validation_data` with those that go with it. And arguments of `fit`:
+            `batch_size`, `sample_weight`, `class_weight`, `shuffle`, `steps_per_epoch`.
 
     Returns:
         A `RangeTestResult`.
 
     Raises:
-        TypeError: If an argument is of the wrong type or unknown to `fit`.
+        TypeError: If an argument is unknown or of the wrong type.
         ValueError: If an argument is out of its range, the model is not compiled, or its optimizer
             cannot follow a schedule.
 
@@ -180,18 +158,7 @@ def lr_find(
 
     - [Smith, 2015, section 3.3](https://arxiv.org/abs/1506.01186)
     """
-    finder = LRFinder(
-        min_lr=min_lr,
-        max_lr=max_lr,
-        num_steps=num_steps,
-        mode=mode,
-        stop_factor=stop_factor,
-        smoothing=smoothing,
-        validation_data=validation_data,
-        validation_freq=validation_freq,
-        validation_steps=validation_steps,
-        validation_batch_size=validation_batch_size,
-    )
+    of_test, of_fit = split_arguments(lr_find, LRFinder, arguments)
     return run_range_test(
-        finder, model, x, y, verbose=verbose, callbacks=callbacks, **fit_arguments
+        LRFinder(**of_test), model, x, y, verbose=verbose, callbacks=callbacks, **of_fit
     )

@@ -8,7 +8,8 @@ import keras
 
 from keras_onecycle._arguments import check_float, check_learning_rate
 from keras_onecycle._keras.optimizer_traits import default_part, user_value
-from keras_onecycle.range_tests._engine import RangeTest, range_test_arguments, run_range_test
+from keras_onecycle.range_tests._range_test import RangeTest
+from keras_onecycle.range_tests._run import run_range_test, split_arguments
 from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import Schedule, interpolate
 
@@ -102,7 +103,7 @@ def momentum_find(
         A `RangeTestResult`, whose `momentum` moves and whose `lr` does not.
 
     Raises:
-        TypeError: If an argument is of the wrong type or unknown to `fit`.
+        TypeError: If an argument is unknown or of the wrong type.
         ValueError: If an argument is out of its range, the model is not compiled, or its optimizer
             has no momentum or cannot follow a schedule.
 
@@ -110,8 +111,8 @@ def momentum_find(
 
     - [Smith, 2018, section 4.3](https://arxiv.org/abs/1803.09820)
     """
-    of_test = {name: arguments.pop(name) for name in range_test_arguments() if name in arguments}
+    of_test, of_fit = split_arguments(momentum_find, RangeTest, arguments)
     finder = _MomentumFinder(
         start_momentum, end_momentum, learning_rate, smoothing=smoothing, **of_test
     )
-    return run_range_test(finder, model, x, y, verbose=verbose, **arguments)
+    return run_range_test(finder, model, x, y, verbose=verbose, **of_fit)

@@ -12,9 +12,10 @@ import numpy as np
 from keras_onecycle import _plotting, _result_file
 from keras_onecycle._arguments import check_choice, check_int
 from keras_onecycle._result_file import from_json, to_json
-from keras_onecycle.range_tests._check_curve import check_lr_curve, check_momentum_curve
-from keras_onecycle.range_tests._curve import smooth_both_ways
-from keras_onecycle.range_tests.suggestion import (
+from keras_onecycle.range_tests._curve_checks import check_lr_curve, check_momentum_curve
+from keras_onecycle.range_tests._smoothing import smooth_both_ways
+from keras_onecycle.schedules import RANGE_TEST_MODES
+from keras_onecycle.suggestion import (
     DEFAULT,
     DEFAULT_FOR_MOMENTUM,
     SuggestionMethod,
@@ -25,7 +26,6 @@ from keras_onecycle.range_tests.suggestion import (
     steep,
     valley,
 )
-from keras_onecycle.schedules import RANGE_TEST_MODES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,6 @@
 """Weight decay by range tests of the learning rate, one under each: the call, the rule and the picture."""
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 from keras_onecycle import _plotting
 from keras_onecycle._arguments import check_float, check_int
 from keras_onecycle._keras.penalty import penalty
-from keras_onecycle.range_tests._engine import run_range_test
+from keras_onecycle.range_tests._run import run_range_test, split_arguments
 from keras_onecycle.range_tests.learning_rate import LRFinder
 from keras_onecycle.range_tests.result import RangeTestResult
 
@@ -253,11 +252,9 @@ def weight_decay_find(
             "`x` is read once for each weight decay, but a generator or iterator only once in all. Pass "
             f"arrays, a dataset or a `keras.utils.PyDataset`. Received: x={x!r}"
         )
-    names = inspect.signature(LRFinder).parameters
-    of_finder = {name: value for name, value in arguments.items() if name in names}
-    of_fit = {name: value for name, value in arguments.items() if name not in names}
+    of_test, of_fit = split_arguments(weight_decay_find, LRFinder, arguments)
     # All of them now, so that an argument that is wrong is known before anything trains.
-    finders = {weight_decay: LRFinderWithoutPenalty(**of_finder) for weight_decay in values}
+    finders = {weight_decay: LRFinderWithoutPenalty(**of_test) for weight_decay in values}
     results = {}
     for weight_decay, finder in finders.items():
         keras.utils.set_random_seed(seed)

@@ -13,8 +13,8 @@ from keras_onecycle._keras.penalty import penalty
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_tests.learning_rate import lr_find
 from keras_onecycle.range_tests.result import RangeTestResult
-from keras_onecycle.range_tests.suggestion import SuggestionMethod
 from keras_onecycle.search._folds import Folds
+from keras_onecycle.suggestion import SuggestionMethod
 
 _LOWER = ("loss", "error", "mae", "mse", "mape", "msle", "divergence", "crossentropy")
 _HIGHER = ("acc", "accuracy", "auc", "precision", "recall", "score", "iou", "r2", "similarity")

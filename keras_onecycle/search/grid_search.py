@@ -15,12 +15,12 @@ from keras_onecycle._extras import require
 from keras_onecycle._keras.description import describe
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_tests.learning_rate import LRFinder
-from keras_onecycle.range_tests.suggestion import SuggestionMethod
 from keras_onecycle.search._folds import Folds
 from keras_onecycle.search._identity import as_json
 from keras_onecycle.search._study import ERROR, SharedStudy
 from keras_onecycle.search._training import CrossValidation, Outcome, check_parameters, direction
 from keras_onecycle.search.result import SearchResult, Setting
+from keras_onecycle.suggestion import SuggestionMethod
 
 if TYPE_CHECKING:
     import optuna

@@ -16,7 +16,7 @@ from evidence.benchmarks.measuring.store import Store, parse
 from evidence.benchmarks.measuring.tasks import Task
 from evidence.pages import table
 from keras_onecycle import OneCycle, RangeTestResult, lr_find
-from keras_onecycle.range_tests.suggestion import DEFAULT
+from keras_onecycle.suggestion import DEFAULT
 
 # The learning rates of SGD and AdamW, by half decades.
 GRID = {

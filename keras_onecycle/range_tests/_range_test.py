@@ -1,10 +1,8 @@
-"""The engine of the range tests: a callback, and the call that runs it without a trace."""
+"""The base of the range tests: a callback that moves a hyperparameter, and puts the model back."""
 
-import inspect
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,21 +11,19 @@ from keras_onecycle._arguments import MAX_STEPS, check_float, check_int
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.attachment import Attachment
 from keras_onecycle._keras.callback import Callback
-from keras_onecycle._keras.compiled_step import compile_single_step, set_steps_per_execution
-from keras_onecycle._keras.data import build_from, stop_workers
+from keras_onecycle._keras.compiled_step import compile_single_step
 from keras_onecycle._keras.metrics import samples_counter
 from keras_onecycle._keras.optimizer_traits import unwrap
-from keras_onecycle._keras.snapshot import FitTraces, Snapshot
-from keras_onecycle.range_tests._curve import LossCurve
+from keras_onecycle._keras.snapshot import Snapshot
+from keras_onecycle.range_tests._loss_curve import LossCurve
+from keras_onecycle.range_tests._recorder import Recorder
+from keras_onecycle.range_tests._validation import Validation
 from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import Schedule, evaluate
 
 # A test ends when this many batches in a row made no update: loss scaling skips a few at first, and
 # all of them once the weights are NaN.
 MAX_SKIPPED_BATCHES = 100
-
-# Evaluations on validation data in a test, where `validation_freq` does not say.
-_EVALUATIONS = 20
 
 
 class RangeTest(Callback):
@@ -61,25 +57,16 @@ class RangeTest(Callback):
             stop_factor = check_float("stop_factor", stop_factor, 1, open_low=True)
         self.stop_factor = stop_factor
         self.smoothing = check_float("smoothing", smoothing, 0, 1, open_high=True)
-        _check_validation_data(validation_data)
-        for name, value in (
-            ("validation_freq", validation_freq),
-            ("validation_steps", validation_steps),
-            ("validation_batch_size", validation_batch_size),
-        ):
-            if value is not None:
-                check_int(name, value)
-                if validation_data is None:
-                    raise ValueError(
-                        f"`{name}` needs `validation_data`. Received: {name}={value!r}, validation_data=None"
-                    )
-        self.validation_data = validation_data
-        self.validation_freq = validation_freq or max(1, self.num_steps // _EVALUATIONS)
-        self.validation_steps = validation_steps
-        self.validation_batch_size = validation_batch_size
+        self._validation = Validation(
+            validation_data,
+            validation_freq,
+            validation_steps,
+            validation_batch_size,
+            self.num_steps,
+        )
         self.result: RangeTestResult | None = None
         self._snapshot: Snapshot | None = None
-        self._advice = (
+        self.advice = (
             f"Pass more `epochs` to `fit`, or call `{self.function}`, which repeats arrays and datasets; a "
             "generator must itself yield enough batches"
         )
@@ -119,9 +106,10 @@ class RangeTest(Callback):
 
     def progress(self) -> tuple[int, float, float]:
         """Returns the updates that were made, and value and loss of the last."""
-        if not self._curve.steps:
+        curve = self._recorder.curve
+        if not curve.steps:
             return 0, 0.0, 0.0
-        return self._step, self._values[self.moved][self._curve.steps[-1]], self._curve.loss[-1]
+        return self._recorder.updates, self._values[self.moved][curve.steps[-1]], curve.loss[-1]
 
     def _forget(self) -> None:
         # Training that follows an interrupted test must not be undone by a later `restore`.
@@ -147,10 +135,8 @@ class RangeTest(Callback):
         self._scheduled.attach(at_next_fit=self._forget, compile_step=self._compile_step)
         steps = np.arange(self.num_steps)
         self._values = {n: evaluate(s, steps).astype(float) for n, s in schedules.items()}
-        self._curve = LossCurve(self.num_steps, self.smoothing, self.stop_factor)
-        self._batches = self._scheduled.batches()
-        self._step = self._skipped = 0
-        self._of_update: list[tuple[float, float]] = []
+        curve = LossCurve(self.num_steps, self.smoothing, self.stop_factor)
+        self._recorder = Recorder(curve, self._scheduled.batches())
         self._evaluations: list[tuple[int, dict[str, Any]]] = []
         self._ended = False
         self.result = None
@@ -174,34 +160,37 @@ class RangeTest(Callback):
         self._epoch_has_data = True
         if self._ended:
             return
-        loss = self._loss_of_batch(_check_logs(logs))
         counter, samples = self._counts
-        batches = backend.to_int(counter)
-        if batches == self._batches:
-            self._note_skipped()
-            return
-        self._batches, self._skipped = batches, 0
-        self._of_update.append((loss, 1.0 if samples is None else backend.to_float(samples)))
-        step = self._scheduled.step(batches)
-        if step > self._step:
-            losses, weights = np.array(self._of_update).T
-            # With several updates in a `train_step`, the loss is that of the first.
-            first, self._step = self._step, min(step, self.num_steps)
-            self._of_update.clear()
-            self._add_point(first, float(losses @ weights / weights.sum()), float(weights.sum()))
+        batches, recorder = backend.to_int(counter), self._recorder
+        if recorder.add_batch(
+            self._loss_of_batch(_check_logs(logs)),
+            1.0 if samples is None else backend.to_float(samples),
+            batches,
+            self._scheduled.step(batches),
+        ):
+            self._after_update(recorder.curve)
+        elif recorder.skipped >= MAX_SKIPPED_BATCHES:
+            self._warn_of_skipped(recorder.skipped)
+            self._end()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if not self._ended:
-            self._warn_end(f"because the data ran out. {self._advice}")
+            self._warn_end(f"because the data ran out. {self.advice}")
+        self.result = self._collect()
+        if not self._restores_later:
+            self.restore()
+
+    def _collect(self) -> RangeTestResult:
+        curve = self._recorder.curve
         names = self._evaluations[0][1] if self._evaluations else {}
         validation = {n: np.array([seen[n] for _, seen in self._evaluations]) for n in names}
-        points = np.array(self._curve.steps, dtype=int)
+        points = np.array(curve.steps, dtype=int)
         evaluated = np.array([step for step, _ in self._evaluations], dtype=int)
         lr, momentum = self._values["learning_rate"], self._values.get("momentum")
-        self.result = RangeTestResult(
+        return RangeTestResult(
             lr=lr[points],
-            loss=np.array(self._curve.loss),
-            smoothed_loss=np.array(self._curve.smoothed),
+            loss=np.array(curve.loss),
+            smoothed_loss=np.array(curve.smoothed),
             mode=self.mode,
             val_lr=lr[evaluated],
             val_loss=validation.pop("loss", np.empty(0)),
@@ -209,8 +198,6 @@ class RangeTest(Callback):
             momentum=None if momentum is None else momentum[points],
             val_momentum=None if momentum is None else momentum[evaluated],
         )
-        if not self._restores_later:
-            self.restore()
 
     def _compile_step(self, model: keras.Model) -> None:
         # Not each time `self.model`, with which Keras brings all that a JAX step holds into the model.
@@ -232,23 +219,10 @@ class RangeTest(Callback):
     def _loss_of_batch(self, logs: dict[str, Any]) -> float:
         return float(np.reshape(logs["loss"], ()))
 
-    def _note_skipped(self) -> None:
-        self._skipped += 1
-        if self._skipped >= MAX_SKIPPED_BATCHES:
-            optimizer = self.model.optimizer
-            reason = (
-                "because the model's `train_step` made none with `model.optimizer` in"
-                if unwrap(optimizer) is optimizer
-                else "because loss scaling skipped"
-            )
-            self._warn_end(f"{reason} the last {self._skipped} batches")
-            self._end()
-
-    def _add_point(self, step: int, loss: float, samples: float) -> None:
-        curve = self._curve
-        curve.add(step, loss, samples)
-        reason = curve.stop_reason()
-        last = self._step >= self.num_steps
+    def _after_update(self, curve: LossCurve) -> None:
+        step, reason = curve.steps[-1], curve.stop_reason()
+        updates = self._recorder.updates
+        last = updates >= self.num_steps
         if len(curve.loss) == 1 and (unmatched := self._scheduled.unmatched()):
             warnings.warn(unmatched, stacklevel=3)
         if len(curve.loss) == 1 and (unused := self._scheduled.unused()):
@@ -256,123 +230,34 @@ class RangeTest(Callback):
                 f"`{type(self._scheduled.optimizer).__name__}` does not use `{unused[0]}`: a "
                 "range test of it shows nothing."
             )
-        if self.validation_data is not None and (self._step % self.validation_freq == 0 or last):
+        if self._validation.is_due(updates, last=last):
             self._evaluations.append((step, self._evaluate()))
         if reason is not None and 10 * step < self.num_steps:
             self._warn_end(f"at {self.moved}={self._values[self.moved][step]:.3g}: {reason}")
         if reason is not None or last:
             self._end()
 
+    def _warn_of_skipped(self, batches: int) -> None:
+        optimizer = self.model.optimizer
+        reason = (
+            "because the model's `train_step` made none with `model.optimizer` in"
+            if unwrap(optimizer) is optimizer
+            else "because loss scaling skipped"
+        )
+        self._warn_end(f"{reason} the last {batches} batches")
+
     def _warn_end(self, reason: str) -> None:
         warnings.warn(
-            f"The range test ends after {self._step} of {self.num_steps} updates {reason}.",
+            f"The range test ends after {self._recorder.updates} of {self.num_steps} updates {reason}.",
             stacklevel=3,
         )
 
     def _evaluate(self) -> dict[str, Any]:
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self.validation_data)
-        return self.model.evaluate(
-            x,
-            y,
-            sample_weight=sample_weight,
-            batch_size=self.validation_batch_size,
-            steps=self.validation_steps,
-            verbose=0,
-            return_dict=True,
-        )
+        return self._validation.evaluate(self.model)
 
     def _end(self) -> None:
         self._ended = True
         self.model.stop_training = True
-
-
-class _Progress(keras.callbacks.Callback):
-    """Keras's progress bar over the updates of a `RangeTest`."""
-
-    def __init__(self, test: RangeTest, verbose: str | int) -> None:
-        super().__init__()
-        self._test, self._verbose = test, 1 if verbose == "auto" else int(verbose)
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._shown = 0
-        self._bar = keras.utils.Progbar(
-            self._test.num_steps,
-            verbose=self._verbose,
-            stateful_metrics=[self._test.moved, "loss"],
-            unit_name="update",
-        )
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        done, moved, loss = self._test.progress()
-        if self._verbose and done > self._shown:
-            self._shown = done
-            self._bar.update(done, [(self._test.moved, moved), ("loss", loss)], finalize=False)
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self._verbose:
-            self._bar.update(self._shown, finalize=True)
-
-
-def run_range_test(
-    finder: RangeTest,
-    model: keras.Model,
-    x: Any,
-    y: Any,
-    *,
-    verbose: str | int = "auto",
-    callbacks: Sequence[keras.callbacks.Callback] | None = None,
-    **fit_arguments: Any,
-) -> RangeTestResult:
-    """Runs `finder` in `fit`, over the data as often as needed, and leaves no trace in the model."""
-    _check_model(model)
-    if verbose not in (0, 1, 2, "auto"):
-        raise ValueError(f"`verbose` must be 0, 1, 2 or 'auto'. Received: verbose={verbose!r}")
-    for name in ("epochs", "initial_epoch", "validation_split"):
-        if name in fit_arguments:
-            raise ValueError(
-                f"`{name}` is not for a range test, whose length is `num_steps` updates and whose "
-                f"evaluations are on `validation_data`. Received: {name}={fit_arguments[name]!r}"
-            )
-    once = hasattr(x, "__next__")
-    if once:
-        # Keras would go over the first batches of a generator again: one epoch, whatever its length.
-        fit_arguments["steps_per_epoch"] = None
-    x = build_from(model, x)
-    finder._advice = "A generator must itself yield enough batches"
-    finder.set_model(model)
-    finder.check()
-    traces = FitTraces(model)
-    try:
-        # Before `fit`, which else would count several batches for each step.
-        set_steps_per_execution(model, 1)
-        model.fit(
-            x,
-            y,
-            epochs=1 if once else sys.maxsize,
-            verbose=0,
-            callbacks=[finder, _Progress(finder, verbose), *keras.tree.flatten(callbacks or [])],
-            **fit_arguments,
-        )
-    finally:
-        finder.restore()
-        stop_workers(x)
-        traces.remove()
-    return cast(RangeTestResult, finder.result)
-
-
-def range_test_arguments() -> list[str]:
-    """Returns the names of the arguments that every range test has."""
-    return list(inspect.signature(RangeTest).parameters)
-
-
-def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a `keras.Model`. Received: model={model!r}")
-    if not model.compiled:
-        raise ValueError(
-            "`model` is not compiled. Call `model.compile(optimizer=..., loss=...)` first. "
-            f"Received: model={model!r}"
-        )
 
 
 def _check_logs(logs: dict[str, Any] | None) -> dict[str, Any]:
@@ -388,22 +273,3 @@ def _check_logs(logs: dict[str, Any] | None) -> dict[str, Any]:
             f"Received: a loss of shape {np.shape(logs['loss'])}"
         )
     return logs
-
-
-def _check_validation_data(data: Any) -> None:
-    if hasattr(data, "__next__"):
-        raise ValueError(
-            "`validation_data` is read several times, but a generator or iterator only once. Pass "
-            f"arrays, a dataset or a `keras.utils.PyDataset`. Received: validation_data={data!r}"
-        )
-    is_data = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
-    if data is not None and (isinstance(data, (str, bytes)) or not is_data):
-        raise TypeError(
-            "`validation_data` must be arrays, a dataset, or a tuple of them. "
-            f"Received: validation_data={data!r} of type {type(data).__name__}"
-        )
-    if isinstance(data, tuple) and len(data) > 3:
-        raise ValueError(
-            "`validation_data` must be `x`, `(x, y)` or `(x, y, sample_weight)`. "
-            f"Received: validation_data={data!r}"
-        )

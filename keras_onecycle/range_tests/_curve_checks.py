@@ -4,11 +4,10 @@ import warnings
 
 import numpy as np
 
+from keras_onecycle.suggestion import end_of_rise
+
 # A curve that varies by less, relative to itself, is float32 noise.
 _FLAT = 1e-6
-
-# A rise of the loss by less, relative to the range of the curve, is that of one batch after another.
-_RISE = 0.1
 
 _LEAST_POINTS = 5
 
@@ -75,13 +74,6 @@ def check_momentum_curve(momentum: np.ndarray, smoothed_loss: np.ndarray, loss: 
             "to a smaller `end_momentum` or with a lower `learning_rate`. Received: losses up to "
             f"{smoothed_loss[-1]:g} at momentum={momentum[-1]:g}"
         )
-
-
-def end_of_rise(loss: np.ndarray) -> int:
-    """Returns the point at which the largest rise of the loss is over, or 0 where it never rose."""
-    rise = loss - np.minimum.accumulate(loss)
-    top = int(np.argmax(rise))
-    return top if rise[top] > _RISE * np.ptp(loss) else 0
 
 
 def _is_flat(loss: np.ndarray) -> bool:

@@ -1,32 +1,9 @@
-"""The losses of a range test: their moving average, and when the test has diverged. No Keras in here."""
+"""The losses of a range test as they come in: their moving average, and the rule that stops the test."""
 
 import math
 
-import numpy as np
-
-# The last losses that must all say that the loss has risen: see benchmarks/stop_rule.py.
+# The last losses that must all say that the loss has risen: see evidence/benchmarks/stop_rule.py.
 _VERDICT = 5
-
-# Points to each side that count in the curve that is drawn and read: a Gaussian of this deviation.
-_WIDTH = 3.0
-
-
-def smooth_both_ways(loss: np.ndarray) -> np.ndarray:
-    """Returns the losses smoothed with those before and after; what is not finite does not count.
-
-    A rise counts up to twice the height of the descent before the lowest loss: a divergence by many orders
-    of magnitude would else hide the descent.
-    """
-    index = np.arange(len(loss))
-    weights = np.exp(-0.5 * ((index[:, None] - index) / _WIDTH) ** 2)
-    finite = np.isfinite(loss)
-    if finite.any():
-        lowest = np.argmin(np.where(finite, loss, np.inf))
-        highest = loss[: lowest + 1][finite[: lowest + 1]].max()
-        if highest > loss[lowest]:
-            loss = np.minimum(loss, 2 * highest - loss[lowest])
-    with np.errstate(invalid="ignore"):
-        return weights @ np.where(finite, loss, 0.0) / (weights @ finite)
 
 
 class LossCurve:

@@ -9,14 +9,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_onecycle.range_tests._check_curve import end_of_rise
-
 __all__ = ["SuggestionMethod", "edge", "minimum", "slide", "stable", "steep", "valley"]
 
 SuggestionMethod = Callable[[np.ndarray, np.ndarray], float]
 
 # What `suggest("auto")` takes, of a range test of the learning rate and of momentum.
 DEFAULT, DEFAULT_FOR_MOMENTUM = "edge", "stable"
+
+# A rise of the loss by less, relative to the range of the curve, is that of one batch after another.
+_RISE = 0.1
 
 
 def edge(lr: np.ndarray, loss: np.ndarray) -> float:
@@ -158,3 +159,10 @@ def stable(momentum: np.ndarray, loss: np.ndarray) -> float:
     if momentum[0] < momentum[-1]:
         return float(momentum[np.argmin(loss)])
     return float(momentum[end_of_rise(loss)])
+
+
+def end_of_rise(loss: np.ndarray) -> int:
+    """Returns the point at which the largest rise of the loss is over, or 0 where it never rose."""
+    rise = loss - np.minimum.accumulate(loss)
+    top = int(np.argmax(rise))
+    return top if rise[top] > _RISE * np.ptp(loss) else 0

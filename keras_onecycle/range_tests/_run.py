@@ -1,0 +1,113 @@
+"""A range test in one call: `fit` over the data as often as needed, and no trace in the model."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import keras
+
+from keras_onecycle._keras.compiled_step import set_steps_per_execution
+from keras_onecycle._keras.data import build_from, stop_workers
+from keras_onecycle._keras.snapshot import FitTraces
+from keras_onecycle.range_tests._progress_bar import ProgressBar
+from keras_onecycle.range_tests._range_test import RangeTest
+from keras_onecycle.range_tests.result import RangeTestResult
+
+# What other libraries call the arguments of a range test.
+_COUNTERPARTS = {
+    "start_lr": "min_lr",
+    "end_lr": "max_lr",
+    "num_it": "num_steps",
+    "num_iter": "num_steps",
+    "num_training": "num_steps",
+    "step_mode": "mode",
+    "stop_div": "stop_factor",
+    "diverge_th": "stop_factor",
+    "early_stop_threshold": "stop_factor",
+    "smooth_f": "smoothing",
+}
+# Arguments of `fit` that a range test sets itself.
+_NOT_OF_A_TEST = ("epochs", "initial_epoch", "validation_split")
+
+
+def run_range_test(
+    test: RangeTest,
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    *,
+    verbose: str | int = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    **fit_arguments: Any,
+) -> RangeTestResult:
+    """Runs `test` in `fit`, over the data as often as needed, and leaves no trace in the model."""
+    _check_model(model)
+    if verbose not in (0, 1, 2, "auto"):
+        raise ValueError(f"`verbose` must be 0, 1, 2 or 'auto'. Received: verbose={verbose!r}")
+    once = hasattr(x, "__next__")
+    if once:
+        # Keras would go over the first batches of a generator again: one epoch, whatever its length.
+        fit_arguments["steps_per_epoch"] = None
+    x = build_from(model, x)
+    test.advice = "A generator must itself yield enough batches"
+    test.set_model(model)
+    test.check()
+    traces = FitTraces(model)
+    try:
+        # Before `fit`, which would otherwise count several batches for each step.
+        set_steps_per_execution(model, 1)
+        model.fit(
+            x,
+            y,
+            epochs=1 if once else sys.maxsize,
+            verbose=0,
+            callbacks=[test, ProgressBar(test, verbose), *keras.tree.flatten(callbacks or [])],
+            **fit_arguments,
+        )
+    finally:
+        test.restore()
+        stop_workers(x)
+        traces.remove()
+    return cast(RangeTestResult, test.result)
+
+
+def split_arguments(
+    find: Callable[..., Any], test: type[RangeTest], arguments: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the arguments of a range test and those of `fit`, of what the function `find` was given."""
+    of_test = [name for name in inspect.signature(test).parameters if name != "arguments"]
+    of_find = [name for name in inspect.signature(find).parameters if name != "arguments"]
+    of_fit = [
+        name
+        for name in inspect.signature(keras.Model.fit).parameters
+        if name not in ("self", *of_find, *of_test, *_NOT_OF_A_TEST)
+    ]
+    for name, value in arguments.items():
+        if name in _NOT_OF_A_TEST:
+            raise ValueError(
+                f"`{name}` is not for a range test, whose length is `num_steps` updates and whose "
+                f"evaluations are on `validation_data`. Received: {name}={value!r}"
+            )
+        if name not in (*of_test, *of_fit):
+            counterpart = _COUNTERPARTS.get(name)
+            here = f": it is `{counterpart}` here" if counterpart in of_test else ""
+            raise TypeError(
+                f"`{find.__name__}` has no argument `{name}`{here}. It takes "
+                f"{', '.join(dict.fromkeys(of_find + of_test))}, and of `fit` {', '.join(of_fit)}. "
+                f"Received: {name}={value!r}"
+            )
+    return (
+        {name: value for name, value in arguments.items() if name in of_test},
+        {name: value for name, value in arguments.items() if name not in of_test},
+    )
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a `keras.Model`. Received: model={model!r}")
+    if not model.compiled:
+        raise ValueError(
+            "`model` is not compiled. Call `model.compile(optimizer=..., loss=...)` first. "
+            f"Received: model={model!r}"
+        )
