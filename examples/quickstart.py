@@ -78,8 +78,8 @@ if __name__ == "__main__":
             plateau = keras.callbacks.ReduceLROnPlateau(monitor="loss", patience=2)
             model, callbacks = network(seed, optimizer()), [plateau] if name == PLATEAU else []
             runs[name].append(fit(model, options.epochs, callbacks, train, test))
-    found.plot().figure.savefig(options.out / "range_test.png", dpi=120)
-    cycle.plot()[0].figure.savefig(options.out / "schedule.png", dpi=120)
+    found.plot().savefig(options.out / "range_test.png", dpi=120)
+    cycle.plot().savefig(options.out / "schedule.png", dpi=120)
     plt.style.use("keras_onecycle.onecycle")
     figure, ax = plt.subplots(figsize=(7, 4))
     print("| training | updates | test accuracy (%) | times one cycle's updates |")

@@ -7,6 +7,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _STYLE = "keras_onecycle.onecycle"
 # Of the style, by what they stand for.
@@ -36,19 +37,24 @@ def _panels(
     return given[: len(wanted)]
 
 
+def _figure_of(ax: "Axes") -> "Figure":
+    # The figure of a SubFigure is the whole, which can be saved.
+    return ax.figure.figure
+
+
 def plot_steps(
     values: Mapping[str, np.ndarray],
     axes: "Sequence[Axes] | None" = None,
     *,
     first_step: int = 0,
-) -> "Sequence[Axes]":
+) -> "Figure":
     """Draws each hyperparameter against the step, a panel each, into `axes` or a new figure."""
     axes = _panels(axes, list(values), (5.0 * len(values), 3.5))
     for ax, (name, series) in zip(axes, values.items(), strict=True):
         ax.plot(first_step + np.arange(len(series)), series, "-", color=_COLORS.get(name))
         ax.set_xlabel("step (optimizer updates)")
         ax.set_ylabel(_LABELS.get(name, name))
-    return axes
+    return _figure_of(axes[0])
 
 
 def plot_batch_sizes(
@@ -90,7 +96,7 @@ def plot_range_test(
     val_loss: np.ndarray | None = None,
     name: str = "learning rate",
     ax: "Axes | None" = None,
-) -> "Axes":
+) -> "Figure":
     """Draws loss against what was tested, with the suggestion marked, into `ax` or a new figure."""
     ax = ax or _panels(None)[0]
     shown = slice(skip_start, len(tested) - skip_end)
@@ -116,7 +122,7 @@ def plot_range_test(
             ax.axvspan(x[len(descent) - 1], x[-1], color=_RED, alpha=0.1, label="past the descent")
     ax.set(xlabel=name, ylabel="loss")
     ax.legend()
-    return ax
+    return _figure_of(ax)
 
 
 def plot_curves(
@@ -126,7 +132,7 @@ def plot_curves(
     title: str,
     log: bool,
     ax: "Axes | None" = None,
-) -> "Axes":
+) -> "Figure":
     """Draws losses against the learning rate, and dots in the color of their curve."""
     ax = ax or _panels(None)[0]
     for label, (lr, loss) in curves.items():
@@ -143,7 +149,7 @@ def plot_curves(
         ax.set_ylim(low - margin, high + margin)
     ax.set(xlabel="learning rate", ylabel="smoothed loss without penalty")
     ax.legend(title=title)
-    return ax
+    return _figure_of(ax)
 
 
 def plot_settings(

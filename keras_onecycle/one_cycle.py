@@ -19,6 +19,7 @@ from keras_onecycle.schedules import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 class OneCycle(HyperparameterScheduler):
@@ -153,7 +154,7 @@ class OneCycle(HyperparameterScheduler):
             )
         return schedules
 
-    def plot(self, axes: "Sequence[Axes] | None" = None) -> "Sequence[Axes]":
+    def plot(self, axes: "Sequence[Axes] | None" = None) -> "Figure":
         """Draws learning rate and momentum against the step, a panel each.
 
         These are the recorded values, or before any training the planned ones.
@@ -163,7 +164,7 @@ class OneCycle(HyperparameterScheduler):
                 `cycle_momentum=False`). Defaults to `None`: a new figure.
 
         Returns:
-            The Axes drawn into.
+            The Figure: `cycle.plot().savefig("cycle.png")` writes it to a file.
 
         Raises:
             ValueError: If nothing is recorded yet and `total_steps` was not given.

@@ -268,8 +268,8 @@ def test_methods_for_learning_rates_are_refused(method: str) -> None:
         ValueError, match=f"suggests a learning rate.*'stable'.*Received: method='{method}'"
     ):
         made(bowl()).suggest(method)
-    with pytest.raises(ValueError, match=f"suggests a learning rate.*Received: suggest='{method}'"):
-        made(bowl()).plot(suggest=method)
+    with pytest.raises(ValueError, match=f"suggests a learning rate.*Received: method='{method}'"):
+        made(bowl()).plot(method=method)
     with pytest.raises(ValueError, match=r"`method` must be one of 'stable', 'auto'.*'best'"):
         made(bowl()).suggest("best")
     lr = np.geomspace(1e-3, 1, 100)
@@ -297,8 +297,8 @@ def test_no_made_up_number(curve: np.ndarray, start: float, end: float, message:
 @pytest.mark.parametrize(("start", "end"), [(0.7, 0.99), (0.99, 0.7)])
 def test_plot(start: float, end: float) -> None:
     tested = made(bowl(lowest=0.6 if start < end else 1.0), start, end)
-    suggest = "auto" if start < end else (lambda momentum, loss: 0.8)
-    ax = tested.plot(suggest=suggest, skip_start=10, skip_end=5)
+    method = "auto" if start < end else (lambda momentum, loss: 0.8)
+    (ax,) = tested.plot(method=method, skip_start=10, skip_end=5).axes
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == ("momentum", "loss", "linear")
     lines = {line.get_label(): line for line in ax.lines}
     np.testing.assert_array_equal(lines["smoothed loss"].get_xdata(), tested.momentum[10:-5])

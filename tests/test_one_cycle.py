@@ -102,7 +102,7 @@ def test_initial_epoch_goes_on_in_the_cycle() -> None:
     fit(model, cycle, epochs=1)
     fit(model, cycle, epochs=3, initial_epoch=1)
     assert_history(cycle, wanted(24, range(8, 24)))
-    np.testing.assert_array_equal(cycle.plot()[0].lines[0].get_xdata(), np.arange(8, 24))
+    np.testing.assert_array_equal(cycle.plot().axes[0].lines[0].get_xdata(), np.arange(8, 24))
 
 
 def test_initial_epoch_with_a_new_optimizer_is_a_new_cycle() -> None:
@@ -175,17 +175,18 @@ def test_plot_draws_what_was_recorded() -> None:
     with pytest.raises(ValueError, match="nothing to plot"):
         cycle.plot()
     fit(compiled(), cycle)
-    axes = cycle.plot()
+    figure = cycle.plot()
+    axes = figure.axes
     assert [ax.get_ylabel() for ax in axes] == ["learning rate", "momentum"]
     np.testing.assert_allclose(axes[1].lines[0].get_ydata(), wanted(24)[:, 1], rtol=1e-5)
-    assert cycle.plot(axes=axes)[0] is axes[0]
+    assert cycle.plot(axes=axes) is figure
     assert len(axes[0].lines) == 2
     with pytest.raises(ValueError, match="length 1"):
         cycle.plot(axes=axes[:1])
     planned = OneCycle(0.03, cycle_momentum=False)
     planned.total_steps = 10
-    planned = planned.plot()
-    np.testing.assert_allclose(planned[0].lines[0].get_ydata(), wanted(10)[:, 0], rtol=1e-5)
+    (ax,) = planned.plot().axes
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), wanted(10)[:, 0], rtol=1e-5)
 
 
 # What cannot be scheduled

@@ -139,7 +139,7 @@ def test_shapes_must_agree() -> None:
 @pytest.mark.parametrize(("mode", "scale"), [("exponential", "log"), ("linear", "linear")])
 def test_plot(mode: str, scale: str) -> None:
     tested = make(mode=mode)
-    ax = tested.plot()
+    (ax,) = tested.plot().axes
     assert ax.get_xscale() == scale
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert f"suggested (edge): {tested.suggest():.3g}" in labels
@@ -157,7 +157,7 @@ def test_what_is_past_the_descent_is_shaded() -> None:
     turns = falls.copy()
     turns[40:] += np.linspace(0.0, 9.0, 20)
     for loss, wanted in ((falls, []), (turns, [lr[np.argmin(smooth_both_ways(turns))]])):
-        ax = RangeTestResult(lr=lr, loss=loss, smoothed_loss=loss).plot()
+        ax = RangeTestResult(lr=lr, loss=loss, smoothed_loss=loss).plot().axes[0]
         shaded = [patch for patch in ax.patches if patch.get_label() == "past the descent"]
         np.testing.assert_allclose([patch.get_x() for patch in shaded], wanted)
         plt.close(ax.figure)
@@ -166,7 +166,7 @@ def test_what_is_past_the_descent_is_shaded() -> None:
 def test_plot_into_axes_that_are_given_without_the_ends() -> None:
     tested = make()
     _, (left, right) = plt.subplots(1, 2)
-    assert tested.plot(right, skip_start=10, skip_end=5, suggest=None) is right
+    assert tested.plot(right, skip_start=10, skip_end=5, method=None) is right.figure
     assert not left.lines
     assert len(right.lines[0].get_xdata()) == 85
     assert right.lines[0].get_xdata()[0] == tested.lr[10]
@@ -174,7 +174,7 @@ def test_plot_into_axes_that_are_given_without_the_ends() -> None:
 
 
 def test_a_function_without_a_name_is_a_suggestion() -> None:
-    ax = make().plot(suggest=functools.partial(suggestion.valley))
+    ax = make().plot(method=functools.partial(suggestion.valley)).axes[0]
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert any(label.startswith("suggested (a function): ") for label in labels)
     plt.close(ax.figure)
@@ -182,7 +182,7 @@ def test_a_function_without_a_name_is_a_suggestion() -> None:
 
 def test_plot_of_a_curve_that_allows_no_suggestion() -> None:
     flat = RangeTestResult(lr=np.geomspace(1e-6, 1, 9), loss=np.ones(9), smoothed_loss=np.ones(9))
-    ax = flat.plot()
+    (ax,) = flat.plot().axes
     assert not [line for line in ax.lines if line.get_linestyle() == "--"]
     plt.close(ax.figure)
 
@@ -194,17 +194,24 @@ def test_bad_plot_arguments_are_named() -> None:
         make().plot(skip_end=0.5)
     with pytest.raises(ValueError, match="skip_start=60, skip_end=40"):
         make().plot(skip_start=60, skip_end=40)
-    with pytest.raises(ValueError, match="suggest='best'"):
-        make().plot(suggest="best")
-    with pytest.raises(TypeError, match="suggest=3"):
-        make().plot(suggest=3)
+    with pytest.raises(ValueError, match="method='best'"):
+        make().plot(method="best")
+    with pytest.raises(TypeError, match="method=3"):
+        make().plot(method=3)
 
 
 def test_plot_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
-    ax = make().plot()
-    ax.figure.canvas.draw()
-    plt.close(ax.figure)
+    figure = make().plot()
+    figure.canvas.draw()
+    plt.close(figure)
+
+
+def test_a_plot_in_a_part_of_a_figure_returns_the_whole() -> None:
+    whole = plt.figure()
+    ax = whole.subfigures(1, 2)[1].subplots()
+    assert make().plot(ax) is whole
+    plt.close(whole)
 
 
 def test_repr_says_what_it_is() -> None:

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.any_backend
 
 def test_a_plot_leaves_the_users_style_as_it_is() -> None:
     before = dict(mpl.rcParams)
-    (ax, _) = OneCycle(0.1, total_steps=10).plot()
-    assert not ax.spines["top"].get_visible()
-    plt.close(ax.figure)
+    figure = OneCycle(0.1, total_steps=10).plot()
+    assert not figure.axes[0].spines["top"].get_visible()
+    plt.close(figure)
     assert dict(mpl.rcParams) == before
 
 

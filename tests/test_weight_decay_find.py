@@ -319,7 +319,7 @@ def test_all_curves_in_one_picture() -> None:
     curves = {1e-1: curve(1.5, 0.3), 1e-3: curve(0.5, 0.25), 0.0: curve(0.45, 0.3)}
     curves[1e-1].smoothed_loss[-5:] = 1e9
     result = WeightDecayResult(curves)
-    ax = result.plot()
+    (ax,) = result.plot().axes
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [
         "0.1",
         "0.001 (suggested)",
@@ -339,6 +339,6 @@ def test_all_curves_in_one_picture() -> None:
     plt.close(ax.figure)
     _, given = plt.subplots()
     nothing = WeightDecayResult({0.1: RangeTestResult([], [], [], mode="linear")})
-    assert nothing.plot(given) is given
+    assert nothing.plot(given) is given.figure
     assert given.get_xscale() == "linear"
     plt.close(given.figure)

@@ -90,9 +90,9 @@ def draw(out: Path, settings: Settings, steps: int) -> list[str]:
         names.append(name)
 
     if (out / "range_test.json").exists():
-        save(RangeTestResult.load(out / "range_test.json").plot().figure, "range_test.png")
+        save(RangeTestResult.load(out / "range_test.json").plot(), "range_test.png")
     cycle = training.one_cycle(settings, settings.epochs * steps)
-    save(cycle.plot()[0].figure, "schedule.png")
+    save(cycle.plot(), "schedule.png")
     history = read_json(out / "results.json")["history"]
     plt.style.use("keras_onecycle.onecycle")
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))

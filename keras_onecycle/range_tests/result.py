@@ -29,6 +29,7 @@ from keras_onecycle.suggestion import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class RangeTestResult:
         - [Smith, 2018, section 4.3](https://arxiv.org/abs/1803.09820)
         """
         kind = self._kind
-        _, function = self._method("method", method)
+        _, function = self._method(method)
         points = slice(None)
         if kind.skip:
             points = slice(len(self.lr) // 10, max(len(self.lr) - 5, 0))
@@ -225,17 +226,17 @@ class RangeTestResult:
             )
         return value
 
-    def _method(self, name: str, method: str | SuggestionMethod) -> tuple[str, SuggestionMethod]:
+    def _method(self, method: str | SuggestionMethod) -> tuple[str, SuggestionMethod]:
         """Returns a method by its name, with the name that a picture gives it."""
         kind = self._kind
         if callable(method):
             return getattr(method, "__name__", "a function"), method
         if method in _LR.methods and kind is not _LR:
             raise ValueError(
-                f"`{name}` must suit a momentum range test, and this method suggests a learning rate. "
-                f"Leave it out, or pass 'stable' or a function. Received: {name}={method!r}"
+                "`method` must suit a momentum range test, and this one suggests a learning rate. "
+                f"Leave it out, or pass 'stable' or a function. Received: method={method!r}"
             )
-        check_choice(name, method, (*kind.methods, "auto"))
+        check_choice("method", method, (*kind.methods, "auto"))
         label = kind.default if method == "auto" else method
         return label, kind.methods[label]
 
@@ -245,19 +246,20 @@ class RangeTestResult:
         *,
         skip_start: int = 0,
         skip_end: int = 0,
-        suggest: str | SuggestionMethod | None = "auto",
-    ) -> "Axes":
+        method: str | SuggestionMethod | None = "auto",
+    ) -> "Figure":
         """Draws the loss against the learning rate, or the momentum, and marks the suggestion.
 
         Args:
             ax: Matplotlib Axes to draw into. Defaults to `None`: a new figure.
             skip_start: Integer, at least 0: points left out at the start. Defaults to `0`.
             skip_end: Integer, at least 0: points left out at the end. Defaults to `0`.
-            suggest: What `suggest` takes, or `None` to mark nothing. A curve that allows no
-                suggestion is drawn without one. Defaults to `"auto"`.
+            method: That of the suggestion, as in `suggest`, or `None` to mark nothing. A curve that
+                allows no suggestion is drawn without one. Defaults to `"auto"`.
 
         Returns:
-            The Axes, with a log axis for an exponential test.
+            The Figure, with a log axis for an exponential test: `result.plot().savefig("lr.png")`
+            writes it to a file.
 
         Raises:
             TypeError: If an argument is of the wrong type.
@@ -275,11 +277,11 @@ class RangeTestResult:
                 f"Received: skip_start={skip_start}, skip_end={skip_end}"
             )
         suggestion = label = None
-        if suggest is not None:
-            label, method = self._method("suggest", suggest)
+        if method is not None:
+            label, function = self._method(method)
             # The picture is what shows the user why there is none.
             with contextlib.suppress(ValueError):
-                suggestion = self.suggest(method)
+                suggestion = self.suggest(function)
         return _plotting.plot_range_test(
             self._tested,
             self.loss,

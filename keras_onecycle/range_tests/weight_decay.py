@@ -17,6 +17,7 @@ from keras_onecycle.range_tests.result import RangeTestResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # A penalty that is larger than the loss by this factor leaves two digits of it in float32.
 _TOO_LARGE = 1e4
@@ -129,7 +130,7 @@ class WeightDecayResult:
         enough = tolerance * max(reach.values())
         return max(weight_decay for weight_decay, lr in reach.items() if lr >= enough)
 
-    def plot(self, ax: "Axes | None" = None) -> "Axes":
+    def plot(self, ax: "Axes | None" = None) -> "Figure":
         """Draws the smoothed loss under each weight decay against the learning rate.
 
         Validation losses are dots in the color of their curve. The legend marks the suggestion, if the
@@ -139,7 +140,7 @@ class WeightDecayResult:
             ax: Matplotlib Axes to draw into. Defaults to `None`: a new figure.
 
         Returns:
-            The Axes, with a log axis for exponential tests.
+            The Figure, with a log axis for exponential tests.
         """
         suggested = None
         # The plot shows the user why there is none.
