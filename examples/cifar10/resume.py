@@ -7,7 +7,6 @@ needs no file of its own: it follows `optimizer.iterations`, which is in the bac
 
 import csv
 import math
-import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -19,30 +18,19 @@ import keras
 from examples.cifar10.settings import Settings, read_json
 
 _SUFFIX = ".weights.h5"
-# What a training leaves in its folder, beside `backup/` and `tensorboard/`.
-_FILES = (
-    *("settings.json", "range_test.json", "log.csv", "results.json", "model.weights.h5"),
-    *("range_test.png", "schedule.png", "training.png"),
-)
 
 
-def claim(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Exits if the folder holds something that the command line does not say what to do with."""
+def claim(out: Path, *, resume: bool) -> None:
+    """Exits if the folder holds something that is not to be gone on with."""
     if not out.exists() or not any(out.iterdir()):
         return
-    if not is_training(out):
-        sys.exit(f"There is something else than a training in {out}. Give another --out.")
-    if not resume and not overwrite:
+    path = out / "settings.json"
+    if not path.exists() or not {"policy", "depth", "max_lr"} <= read_json(path).keys():
+        sys.exit(f"There is something other than a training in {out}. Give another --out.")
+    if not resume:
         sys.exit(
-            f"There is a training in {out} already. Give --resume to go on with it, --overwrite to delete "
-            "it, or another --out."
+            f"There is a training in {out} already. Give --resume to go on with it, or another --out."
         )
-
-
-def is_training(folder: Path) -> bool:
-    """Whether the folder holds a training of this example."""
-    path = folder / "settings.json"
-    return path.exists() and {"policy", "depth", "max_lr"} <= read_json(path).keys()
 
 
 def check_settings(settings: Settings, folder: Path) -> None:
@@ -59,16 +47,6 @@ def check_settings(settings: Settings, folder: Path) -> None:
             f"The training in {folder} has other settings: {there}. Go on with those, or take another "
             f"folder. Received: {asked}"
         )
-
-
-def delete(folder: Path) -> None:
-    """Deletes what a training wrote to its folder, and nothing else."""
-    if not is_training(folder):
-        return
-    for name in ("backup", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in _FILES:
-        (folder / name).unlink(missing_ok=True)
 
 
 def save_weights(model: keras.Model, path: Path, process_id: int = 0) -> None:
@@ -92,9 +70,8 @@ def save_weights(model: keras.Model, path: Path, process_id: int = 0) -> None:
 class Backup(keras.callbacks.Callback):
     """Saves the weights and the optimizer's state at the end of an epoch.
 
-    Keras's `BackupAndRestore` writes weights and epoch to two files in place, also with
-    `double_checkpoint=True`. Killed between the two it trains an epoch twice and says nothing; killed
-    in its first backup it cannot resume.
+    Not Keras's `BackupAndRestore`: that writes weights and epoch to two files in place, and all processes
+    write the same ones. Killed between the two it trains an epoch twice and says nothing.
 
     Args:
         folder: Path of a folder for the backups alone, which all processes see.

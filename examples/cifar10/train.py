@@ -33,7 +33,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--out", type=Path, default=Path("cifar10-results"), help="folder of this training")
     add("--resume", action="store_true", help="go on with the training in the folder")
-    add("--overwrite", action="store_true", help="delete what is in the folder first")
     add("--data-dir", type=Path, help="where the data is, if not in TFDS_DATA_DIR")
     add("--dataset", choices=("cifar10", "cifar100"), default=defaults.dataset)
     add("--num-train", type=int, help="train on so many images, balanced by class")
@@ -70,12 +69,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.error(
             "Keras 3 does not train under MirroredStrategy with --steps-per-execution above 1. "
             f"Received: --steps-per-execution {parsed.steps_per_execution}"
-        )
-    if parsed.num_processes > 1 and parsed.overwrite:
-        parser.error("--overwrite is for one process; with several, give another --out")
-    if parsed.resume and parsed.overwrite:
-        parser.error(
-            "--resume goes on with what is there, --overwrite deletes it: give one of the two"
         )
     return parsed
 
@@ -123,7 +116,6 @@ def train(parsed: argparse.Namespace, devices: Devices) -> None:
         devices,
         data_dir=parsed.data_dir,
         verbose=parsed.verbose,
-        overwrite=parsed.overwrite,
         backup_freq=parsed.backup_freq,
         tensorboard=tensorboard,
         save_model=True,
@@ -146,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = parse(arguments)
     try:
         # Before the processes wait for each other: nothing is written until all are past this.
-        claim(parsed.out, resume=parsed.resume, overwrite=parsed.overwrite)
+        claim(parsed.out, resume=parsed.resume)
         devices = set_up(
             parsed.strategy, parsed.coordinator, parsed.num_processes, parsed.process_id
         )

@@ -19,7 +19,7 @@ from examples.cifar10 import data
 from examples.cifar10.devices import Devices
 from examples.cifar10.precision import fast_precision
 from examples.cifar10.resnet import resnet
-from examples.cifar10.resume import Backup, Log, check_settings, delete, read_log, save_weights
+from examples.cifar10.resume import Backup, Log, check_settings, read_log, save_weights
 from examples.cifar10.settings import POLICIES, Settings, read_json, write_json
 from keras_onecycle import OneCycle, RangeTestResult, lr_find
 
@@ -184,7 +184,6 @@ def run(
     *,
     data_dir: Path | None = None,
     verbose: int | str = "auto",
-    overwrite: bool = False,
     backup_freq: int = 1,
     tensorboard: bool = False,
     save_model: bool = False,
@@ -197,7 +196,6 @@ def run(
         devices: What `devices.set_up` returned. Defaults to one device.
         data_dir: Path of the data. Defaults to `None`: as in `data.load_arrays`.
         verbose: As in `fit`.
-        overwrite: Whether to delete a training in the folder, once this one is about to begin.
         backup_freq: Epochs from one backup to the next, which a kill loses at most.
         tensorboard: Whether to write logs for TensorBoard, which needs it and TensorFlow.
         save_model: Whether to write `model.weights.h5` at the end.
@@ -222,14 +220,11 @@ def run(
     results_path = folder / "results.json"
     backup = Backup(folder / "backup", devices.process[0], backup_freq)
     if settings.precision == "auto":
-        settings = _with_precision(settings, None if overwrite else folder / "settings.json", chief)
-    if not overwrite:
-        check_settings(settings, folder)
-        if results_path.exists():
-            return read_json(results_path) if chief else {}
-    training = prepare(settings, devices, data_dir, epoch=0 if overwrite else backup.epochs)
-    if overwrite:
-        delete(folder)
+        settings = _with_precision(settings, folder / "settings.json", chief)
+    check_settings(settings, folder)
+    if results_path.exists():
+        return read_json(results_path) if chief else {}
+    training = prepare(settings, devices, data_dir, epoch=backup.epochs)
     if chief:
         write_json(folder / "settings.json", asdict(settings))
     if settings.max_lr is None:
@@ -279,9 +274,9 @@ def run(
     return results
 
 
-def _with_precision(settings: Settings, stored: Path | None, chief: bool) -> Settings:
+def _with_precision(settings: Settings, stored: Path, chief: bool) -> Settings:
     """Returns the settings with the precision of the training that is resumed, or a fast one."""
-    if stored is not None and stored.exists():
+    if stored.exists():
         precision, why = read_json(stored)["precision"], "as before"
     else:
         precision, why = fast_precision()
@@ -308,8 +303,8 @@ def _range_test(training: Training, folder: Path, chief: bool, verbose: int | st
         return replace(training.settings, max_lr=result.suggest())
     except ValueError as error:
         raise ValueError(
-            f"{error}. The curve is in {path}. To train at a rate of your own, begin anew with --max-lr and "
-            "--overwrite."
+            f"{error}. The curve is in {path}. To train at a rate of your own, give --max-lr and another "
+            "--out."
         ) from error
 
 
