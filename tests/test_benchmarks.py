@@ -12,6 +12,7 @@ import tiny_cifar
 from evidence import pages
 from evidence.benchmarks import run_all, train_step
 from evidence.benchmarks.measuring import models
+from evidence.benchmarks.measuring.saving import places
 from evidence.benchmarks.measuring.store import Store
 
 ROOT = pages.ROOT
@@ -32,7 +33,7 @@ def test_one_runs_at_its_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(rate > 0 for row in measured["rows"] for rate in row["images_per_second"])
 
 
-def tables(name: str, figures: Any) -> str:
+def tables(name: str, figures: Any) -> str | dict[str, str]:
     """What a benchmark makes of its figures."""
     module = importlib.import_module(f"evidence.benchmarks.{name}")
     if name == "beside_pytorch":
@@ -60,7 +61,7 @@ def test_a_published_table_is_of_the_published_figures(
         (ROOT / "evidence" / "results" / "benchmarks" / f"{name}.json").read_text()
     )
     page = ROOT / "docs" / "benchmarks" / f"{name}.md"
-    assert pages.filled(page) == {f"benchmarks/{name}": tables(name, figures)}
+    assert pages.filled(page) == places(name, tables(name, figures))
     assert f"python -m evidence.benchmarks.{name} --save" in page.read_text()
 
 

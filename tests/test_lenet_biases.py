@@ -12,7 +12,7 @@ def test_biases_take_steps_of_their_own_rate() -> None:
     x, y = rng.random((8, 28, 28, 1), "float32"), np.arange(8)
     steps = []
     for bias_lr in (1.0, 2.0):
-        one = run("one_cycle", 0.1, 1, bias_lr=bias_lr)
+        one = run("one_cycle", 0.1, 1, bias_lr=bias_lr, network="dense")
         model = lenet.compiled(one, one.lr, 0.9)
         before = model.get_weights()
         with OneCycle(0.1, total_steps=10).attach(model):

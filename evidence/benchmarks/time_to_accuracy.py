@@ -270,23 +270,22 @@ def number(value: float, form: str = ".1f") -> str:
     return "never" if math.isinf(value) else f"{value:{form}}" if value else "alone"
 
 
-def median(values: Any) -> float:
-    """Returns the lower median, which infinite values leave as it is."""
-    there = np.sort([value for value in values if not math.isnan(value)])
-    return float(there[(len(there) - 1) // 2]) if len(there) else math.nan
+def median(values: Any) -> Any:
+    """Returns the lower median along the last axis, of what is no NaN; infinite values leave it as it is."""
+    ordered = np.sort(values, axis=-1)  # NaN at the end.
+    middle = np.maximum(np.sum(~np.isnan(ordered), axis=-1, keepdims=True) - 1, 0) // 2
+    return np.take_along_axis(ordered, middle, axis=-1)[..., 0]
 
 
 def over_tasks(tasks: list[Measured], method: str, tuned: bool) -> str:
     """Returns the median of the tasks' medians, with a 95% interval: tasks and seeds drawn again."""
-    ratios = [measured.ratios(method, tuned) for measured in tasks]
+    ratios = np.array([measured.ratios(method, tuned) for measured in tasks])
     rng = np.random.default_rng(0)
-    drawn = sorted(
-        median([median(rng.choice(ratios[task], len(ratios[task]))) for task in again])
-        for again in rng.integers(0, len(ratios), (500, len(ratios)))
-    )
+    again = rng.integers(0, len(ratios), (500, len(ratios), 1))
+    seeds = rng.integers(0, ratios.shape[1], (*again.shape[:2], ratios.shape[1]))
+    drawn = np.sort(median(median(ratios[again, seeds])))
     low, high = drawn[len(drawn) // 40], drawn[-len(drawn) // 40]
-    middle = median([median(ratio) for ratio in ratios])
-    return f"**{number(middle)}** ({number(low)} to {number(high)})"
+    return f"**{number(median(median(ratios)))}** ({number(low)} to {number(high)})"
 
 
 def reached(tasks: dict[str, Measured], method: str, tuned: bool) -> str:
@@ -324,48 +323,27 @@ def rate_table(tasks: dict[str, Measured]) -> str:
     return table(["task", *TUNED], rows)
 
 
-def report(tasks: dict[str, Measured], seeds: int) -> str:
-    """Returns all tables, with headings."""
-    told = f"{', '.join(map(str, LENGTHS[:-1]))} and {LENGTHS[-1]}"
-    parts = [
-        "Each number is how many images a method needs to reach the target, divided by what `OneCycle` "
-        f"needs: the median of {seeds} seeds (lowest to highest). The target is 99% of the best accuracy on "
-        "the task. Above 1, `OneCycle` is faster. *Never*: the method does not reach the target. *Alone*: "
-        "the method reaches it and `OneCycle` does not. *All tasks* is the median of the tasks' medians, "
-        "with a 95% bootstrap interval; *reached*: in how many cases, a task and a seed each, the "
-        "target is reached at all. The rule by which `lr_find` suggests was chosen on tasks like these "
-        "([suggestions](../range_test.md#suggestions)).",
-        "`OneCycle` and `CosineDecay` need their length in advance. They are trained for "
-        f"{told} epochs, and the shortest that reaches the target counts. The others are trained for "
-        f"{NO_END} epochs and count up to the first epoch that reaches it. Where `ReduceLROnPlateau` "
-        "is as the constant rate, it never acts.",
-        "## Untuned",
-        "`OneCycle` uses the rate that `lr_find` suggests; the images of the range test count. *OneCycle as "
-        "fastai* uses the rate of `valley` and the shape of `fit_one_cycle`. The others use Keras's "
-        "defaults, and `CosineDecay` the rate in Keras's documentation.",
-        ratio_table(tasks, tuned=False),
-        "## Tuned",
-        f"Each method uses the best rate of one grid, chosen after {TUNING_LENGTH} epochs on other images "
-        "and with another seed.",
-        ratio_table(tasks, tuned=True),
-        "The best rates of the grid:",
-        rate_table(tasks),
-    ]
-    return "\n\n".join(parts)
+def report(tasks: dict[str, Measured]) -> dict[str, str]:
+    """Returns the tables."""
+    return {
+        "untuned": ratio_table(tasks, tuned=False),
+        "tuned": ratio_table(tasks, tuned=True),
+        "rates": rate_table(tasks),
+    }
 
 
 def measure(
     store: Store, names: Sequence[str], seeds: int, *, small: bool = False, save: bool = False
-) -> str:
+) -> dict[str, str]:
     """Measures what is not in the store yet; returns the tables, and writes them after each task."""
     tasks: dict[str, Measured] = {}
-    tables = ""
+    tables: dict[str, str] = {}
     for name in names:
         grid = GRIDS[TASKS[name][1]]
         sizes = (LENGTHS[:2], 2, grid[1:3]) if small else (LENGTHS, NO_END, grid)
         tasks[name] = Measured(store, name, seeds, *sizes)
         store.content["tasks"] = list(tasks)
-        tables = report(tasks, seeds)
+        tables = report(tasks)
         print(f"\n{name} is done\n", file=sys.stderr, flush=True)
         if save:
             saving.write(__file__, store.content, tables, save=True)

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +40,27 @@ def results_file(script: str) -> Path:
     return ROOT / "evidence" / "results" / "benchmarks" / f"{Path(script).stem}.json"
 
 
-def write(script: str, content: Any, markdown: str, *, save: bool) -> None:
-    """Prints the table; if `save`, writes the numbers and fills the place `benchmarks/NAME` of the pages.
+def places(script: str, tables: str | Mapping[str, str]) -> dict[str, str]:
+    """Returns a benchmark's tables by the names of their places: `benchmarks/NAME`, or a part of it."""
+    name = f"benchmarks/{Path(script).stem}"
+    if isinstance(tables, str):
+        return {name: tables}
+    return {f"{name}/{part}": table for part, table in tables.items()}
+
+
+def write(script: str, content: Any, tables: str | Mapping[str, str], *, save: bool) -> None:
+    """Prints the tables; if `save`, writes the numbers and fills the places on the pages.
 
     Args:
-        script: String, the path of the benchmark's file, which results and place are named after.
+        script: String, the path of the benchmark's file, which results and places are named after.
         content: The numbers: what JSON can hold.
-        markdown: String, the table.
+        tables: String, the table in Markdown; of several, a dict by what tells them apart.
         save: Boolean.
     """
-    print(markdown)
+    of_places = places(script, tables)
+    print("\n\n".join(of_places.values()))
     if save:
         path = results_file(script)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        fill({f"benchmarks/{path.stem}": markdown})
+        fill(of_places)
