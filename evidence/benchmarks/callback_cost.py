@@ -197,7 +197,7 @@ def milliseconds(seconds: Sequence[float]) -> str:
     return f"{statistics.median(seconds) * 1e3:.3g}"
 
 
-def markdown(results: dict[str, Any]) -> str:
+def markdown(results: dict[str, Any]) -> dict[str, str]:
     """Returns the tables."""
     steps = []
     for backend, result in results.items():
@@ -234,48 +234,44 @@ def markdown(results: dict[str, Any]) -> str:
                     *(f"{statistics.median(second[n]):.2f}" for n in (COSINE, OURS)),
                 ]
             )
-    return "\n\n".join(
-        [
-            "A step: ratios, then milliseconds. Medians of the rounds (quartiles).",
-            table(
-                [
-                    "backend",
-                    "model",
-                    "steps per execution",
-                    "OneCycle / CosineDecay",
-                    "by processor time",
-                    "CosineDecay / itself",
-                    "by processor time",
-                    "OneCycle / host callback",
-                    "OneCycle / plain",
-                    "plain, ms",
-                    "CosineDecay, ms",
-                    "host callback, ms",
-                    "OneCycle, ms",
-                    "OneCycle, ms more an epoch",
-                ],
-                steps,
-            ),
-            "From `fit` to the end of the first step of a new model: ratios, then seconds (quartiles).",
-            table(
-                [
-                    "backend",
-                    "model",
-                    "OneCycle / CosineDecay",
-                    "by processor time",
-                    "OneCycle / plain",
-                    "CosineDecay / plain",
-                    "plain, s",
-                    "CosineDecay, s",
-                    "host callback, s",
-                    "OneCycle, s",
-                    "CosineDecay, second `fit`, s",
-                    "OneCycle, second `fit`, s",
-                ],
-                first,
-            ),
-        ]
-    )
+    return {
+        "step": table(
+            [
+                "backend",
+                "model",
+                "steps per execution",
+                "OneCycle / CosineDecay",
+                "by processor time",
+                "CosineDecay / itself",
+                "by processor time",
+                "OneCycle / host callback",
+                "OneCycle / plain",
+                "plain, ms",
+                "CosineDecay, ms",
+                "host callback, ms",
+                "OneCycle, ms",
+                "OneCycle, ms more an epoch",
+            ],
+            steps,
+        ),
+        "first_step": table(
+            [
+                "backend",
+                "model",
+                "OneCycle / CosineDecay",
+                "by processor time",
+                "OneCycle / plain",
+                "CosineDecay / plain",
+                "plain, s",
+                "CosineDecay, s",
+                "host callback, s",
+                "OneCycle, s",
+                "CosineDecay, second `fit`, s",
+                "OneCycle, second `fit`, s",
+            ],
+            first,
+        ),
+    }
 
 
 if __name__ == "__main__":

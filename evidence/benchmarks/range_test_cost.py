@@ -206,7 +206,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"environment": environment(), "rows": rows}
 
 
-def markdown(results: dict[str, Any]) -> str:
+def markdown(results: dict[str, Any]) -> dict[str, str]:
     """Returns the tables."""
     time_rows, state_rows = [], []
     for backend, result in results.items():
@@ -242,43 +242,39 @@ def markdown(results: dict[str, Any]) -> str:
                     *(f"{statistics.median(seconds[name]) * 1e3:.3g}" for name in seconds),
                 ]
             )
-    return "\n\n".join(
-        [
-            "100 steps: ratios, then seconds. Medians of the rounds (quartiles).",
-            table(
-                [
-                    "backend",
-                    "model",
-                    "steps: lr_find / plain",
-                    "by processor time",
-                    "steps: loss read / plain",
-                    "by processor time",
-                    "whole, compilation included: lr_find / plain",
-                    "steps: plain, s",
-                    "lr_find, s",
-                    "whole: plain, s",
-                    "lr_find, s",
-                ],
-                time_rows,
-            ),
-            "The copy of all variables: memory at the peak, and time.",
-            table(
-                [
-                    "backend",
-                    "model",
-                    "variables, MiB",
-                    "lr_find holds more than plain training",
-                    "which holds, MiB",
-                    "copy / NumPy's",
-                    "restore / NumPy's copy",
-                    "NumPy's copy, ms",
-                    "copy, ms",
-                    "restore, ms",
-                ],
-                state_rows,
-            ),
-        ]
-    )
+    return {
+        "steps": table(
+            [
+                "backend",
+                "model",
+                "steps: lr_find / plain",
+                "by processor time",
+                "steps: loss read / plain",
+                "by processor time",
+                "whole, compilation included: lr_find / plain",
+                "steps: plain, s",
+                "lr_find, s",
+                "whole: plain, s",
+                "lr_find, s",
+            ],
+            time_rows,
+        ),
+        "copy": table(
+            [
+                "backend",
+                "model",
+                "variables, MiB",
+                "lr_find holds more than plain training",
+                "which holds, MiB",
+                "copy / NumPy's",
+                "restore / NumPy's copy",
+                "NumPy's copy, ms",
+                "copy, ms",
+                "restore, ms",
+            ],
+            state_rows,
+        ),
+    }
 
 
 if __name__ == "__main__":

@@ -252,7 +252,7 @@ def memory_cells(row: dict[str, Any]) -> list[str]:
     return [f"{size / 2**20:.3g}", *held]
 
 
-def markdown(results: dict[str, Any]) -> str:
+def markdown(results: dict[str, Any]) -> dict[str, str]:
     """Returns the tables."""
     models, schedules = [], []
     for backend, result in results.items():
@@ -281,46 +281,40 @@ def markdown(results: dict[str, Any]) -> str:
                     *(f"{value:.1e}" for value in error.values()),
                 ]
             )
-    return "\n\n".join(
-        [
-            "A step and memory: ratios, then milliseconds, then what is held more than in plain "
-            "training. Medians of the rounds (quartiles).",
-            table(
-                [
-                    "backend",
-                    "parameters",
-                    "OneCycle / plain",
-                    "by processor time",
-                    "LRFinder / plain",
-                    "by processor time",
-                    "plain, ms",
-                    "OneCycle, ms",
-                    "LRFinder, ms",
-                    "variables, MiB",
-                    "OneCycle holds more",
-                    "LRFinder holds more",
-                ],
-                models,
-            ),
-            "Schedules: nanoseconds of a compiled evaluation (of learning rate and momentum; of "
-            "CosineDecay), and the largest relative errors of the learning rate.",
-            table(
-                [
-                    "backend",
-                    "steps in the cycle",
-                    "OneCycle / CosineDecay",
-                    "OneCycle, ns",
-                    "CosineDecay, ns",
-                    "error around a tenth",
-                    "in the last thousand steps",
-                    "in a train step",
-                    "PolynomialDecay's around a tenth",
-                    "in the last thousand steps",
-                ],
-                schedules,
-            ),
-        ]
-    )
+    return {
+        "step": table(
+            [
+                "backend",
+                "parameters",
+                "OneCycle / plain",
+                "by processor time",
+                "LRFinder / plain",
+                "by processor time",
+                "plain, ms",
+                "OneCycle, ms",
+                "LRFinder, ms",
+                "variables, MiB",
+                "OneCycle holds more",
+                "LRFinder holds more",
+            ],
+            models,
+        ),
+        "schedule": table(
+            [
+                "backend",
+                "steps in the cycle",
+                "OneCycle / CosineDecay",
+                "OneCycle, ns",
+                "CosineDecay, ns",
+                "error around a tenth",
+                "in the last thousand steps",
+                "in a train step",
+                "PolynomialDecay's around a tenth",
+                "in the last thousand steps",
+            ],
+            schedules,
+        ),
+    }
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def run(
     script: str,
     doc: str,
     measure: Callable[[argparse.Namespace], Any],
-    markdown: Callable[[dict[str, Any]], str],
+    markdown: Callable[[dict[str, Any]], str | dict[str, str]],
     *,
     rounds: int,
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
@@ -31,7 +31,8 @@ def run(
         doc: String, its help.
         measure: Function that measures on the backend of its process and returns what JSON can hold.
             It is called in a process of its own, of the same script.
-        markdown: Function of what was measured, by backend, that returns the tables.
+        markdown: Function of what was measured, by backend, that returns the table, or several
+            by what tells them apart.
         rounds: Integer, the turns of each contestant unless the command line says otherwise.
         add_arguments: Function that adds arguments of the benchmark's own to the parser.
     """
