@@ -11,9 +11,9 @@ import pytest
 import tiny_cifar
 from evidence import pages
 from evidence.benchmarks import run_all, train_step
-from evidence.benchmarks.measuring import models
 from evidence.benchmarks.measuring.saving import places
 from evidence.benchmarks.measuring.store import Store
+from examples.cifar10 import resnet
 
 ROOT = pages.ROOT
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.any_backend
 
 
 def test_one_runs_at_its_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "resnet", tiny_cifar.network)
+    monkeypatch.setattr(resnet, "resnet", tiny_cifar.network)
     arguments = argparse.Namespace(
         small=True, rounds=2, depths=[20], batch_size=128, steps=4, backends=["tensorflow"]
     )
