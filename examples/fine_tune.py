@@ -22,7 +22,7 @@ try:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 except ImportError:
-    sys.exit("The digits come with scikit-learn: pip install 'keras-onecycle[examples]'")
+    sys.exit("The digits come with scikit-learn: pip install '.[examples]' in your clone")
 
 from keras_onecycle import OneCycle
 

@@ -1,4 +1,4 @@
-"""Libraries that only a search needs, imported where they are used."""
+"""Libraries that only some need, imported where they are used."""
 
 import importlib
 from types import ModuleType
@@ -10,6 +10,6 @@ def require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f"`{module.partition('.')[0]}` is needed for this and not installed: "
-            f"pip install 'keras-onecycle[{extra}]'"
+            f"`{module.partition('.')[0]}` is needed for this and not installed. In your clone of "
+            f"keras_onecycle: pip install '.[{extra}]'"
         ) from error

@@ -38,7 +38,7 @@ for extra, call in {
     "tensorflow": lambda: data.cifar10(8, folder),
     "tensorflow,cifar": lambda: data.load_arrays("cifar10", empty),
 }.items():
-    with pytest.raises(ImportError, match=rf"pip install 'keras-onecycle\\[{extra}\\]'"):
+    with pytest.raises(ImportError, match=rf"pip install '\\.\\[{extra}\\]'"):
         call()
 """
 

@@ -164,8 +164,8 @@ def _read_tfds(folder: Path, name: str, download: bool) -> dict[str, np.ndarray]
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ImportError(
-            f"To read {name} as `tensorflow_datasets` keeps it in {folder}, install "
-            "`pip install 'keras-onecycle[tensorflow,cifar]'`; or put `.npz` parts in the folder, which "
+            f"To read {name} as `tensorflow_datasets` keeps it in {folder}, run "
+            "`pip install '.[tensorflow,cifar]'` in your clone; or put `.npz` parts in the folder, which "
             f"need no TensorFlow. ({error})"
         ) from error
     arrays = {}

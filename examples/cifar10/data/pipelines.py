@@ -178,7 +178,7 @@ def _tensorflow(name: str) -> Any:
     except ImportError as error:
         raise ImportError(
             f"`{name}` makes `tf.data` pipelines, which need TensorFlow: "
-            "`pip install 'keras-onecycle[tensorflow]'`. Without it, use the arrays of "
+            "`pip install '.[tensorflow]'` in your clone. Without it, use the arrays of "
             f"`load_arrays('{name}')`, and `RandomCropFlip` in the model. ({error})"
         ) from error
     return tensorflow
