@@ -34,6 +34,7 @@ JAX_CACHE = {
 DISTRIBUTION = ("tests/test_distribution.py", "tests/test_several_devices.py")
 SEARCH = (
     "tests/test_search_workers.py",
+    "tests/test_cross_val_score.py",
     "tests/test_grid_search.py",
     "tests/test_batch_size.py",
     "keras_onecycle/search",

@@ -187,7 +187,8 @@ def run(command: str, task: Task, seeds: int, folds: int, out: Path) -> None:
         print(f"-- {name}: {gave}", flush=True)
 
     def search(name: str, grid: dict[str, Any], **fixed: Any) -> SearchResult:
-        arguments = {"folds": folds, "epochs": task.epochs, "storage": out / "search.db", **fixed}
+        storage = f"sqlite:///{out / 'search.db'}"
+        arguments = {"cv": folds, "epochs": task.epochs, "storage": storage, **fixed}
         # Timings differ from run to run, and what follows from them is another search then.
         study = f"{name} {grid} {fixed}"
         result = grid_search(task.build, grid, x, y, study_name=study, **arguments)
@@ -236,13 +237,12 @@ def run(command: str, task: Task, seeds: int, folds: int, out: Path) -> None:
         "weight_decay",
         {
             "weight_decay": list(dict.fromkeys([0.0, largest / 10, largest])),
-            "lr_factor": [1.0, 1 / 3, 3.0],
+            "max_lr": [max_lr, max_lr / 3, 3 * max_lr],
         },
         batch_size=batch_size,
-        max_lr=max_lr,
     )
-    found.plot(ax=axes[1, 0])
-    weight_decay, max_lr = found.best.params["weight_decay"], found.best.max_lr
+    found.plot(axes[1, 0])
+    weight_decay, max_lr = found.best.params["weight_decay"], found.best.params["max_lr"]
     step(
         "weight decay and learning rate, by search",
         f"weight_decay={weight_decay:g}, max_lr={max_lr:.3g}; {len(found.ties)} of "
@@ -259,7 +259,7 @@ def run(command: str, task: Task, seeds: int, folds: int, out: Path) -> None:
         batch_size=batch_size,
         max_lr=max_lr,
     )
-    found.plot(["dropout", "base_momentum"], ax=axes[1, 1])
+    found.plot(axes[1, 1])
     step(
         "dropout and momentum, by search",
         f"dropout={found.best.params['dropout']:g}, "
@@ -280,7 +280,7 @@ def run(command: str, task: Task, seeds: int, folds: int, out: Path) -> None:
                 f"judged_{name}",
                 {key: [value] for key, value in setting.items()},
                 seed=JUDGING_SEED,
-                folds=5,
+                cv=5,
             ).settings[0]
             for name, setting in settings.items()
         ],

@@ -65,7 +65,7 @@ def plot_batch_sizes(
     suggestion: int,
     out_of_memory: int | None = None,
     axes: "Sequence[Axes] | None" = None,
-) -> "Sequence[Axes]":
+) -> "Figure":
     """Draws throughput and step time against batch size, a panel each, into `axes` or a new figure."""
     panels = {"throughput (samples/s)": throughputs, "time of a step (s)": step_times}
     axes = _panels(axes, list(panels), (10, 3.5))
@@ -79,7 +79,7 @@ def plot_batch_sizes(
         ax.set_xlabel("batch size (samples)")
         ax.set_ylabel(label)
         ax.legend()
-    return axes
+    return _figure_of(axes[0])
 
 
 def plot_range_test(
@@ -154,51 +154,25 @@ def plot_curves(
 
 def plot_settings(
     labels: Sequence[str],
-    means: np.ndarray,
-    spreads: np.ndarray,
+    values: Sequence[Sequence[float]],
+    verdicts: Sequence[str],
     *,
-    name: str,
     value_name: str,
     ax: "Axes | None" = None,
-) -> "Axes":
-    """Draws a value against the levels of one parameter, with its spread as bars."""
-    ax = ax or _panels(None, size=(5, 3.5))[0]
-    x = np.arange(len(labels))
-    ax.errorbar(x, means, np.nan_to_num(spreads), fmt="o-", capsize=3)
-    ax.set_xticks(x, labels)
-    ax.set_xlabel(name)
-    ax.set_ylabel(f"{value_name} (mean and standard deviation)")
-    return ax
-
-
-def plot_heat_map(
-    means: np.ndarray,
-    labels: Sequence[Sequence[str]],
-    *,
-    names: Sequence[str],
-    value_name: str,
-    lower_is_better: bool,
-    ax: "Axes | None" = None,
-) -> "Axes":
-    """Draws a value over two parameters, the better the brighter; without a value, a cell is empty."""
-    width, height = (1.6 + 0.9 * len(labels[1]), 1.2 + 0.6 * len(labels[0]))
-    ax = ax or _panels(None, size=(max(width, 3.5), max(height, 3.5)))[0]
-    image = ax.imshow(
-        means, cmap="viridis_r" if lower_is_better else "viridis", aspect="auto", origin="lower"
-    )
-    for (row, column), mean in np.ndenumerate(means):
-        if np.isfinite(mean):
-            brightness = (
-                np.asarray(image.norm(mean)).item() if np.nanmin(means) < np.nanmax(means) else 1.0
-            )
-            dark = (1 - brightness if lower_is_better else brightness) < 0.6
-            color = "white" if dark else "black"
-            ax.text(column, row, f"{mean:.4g}", ha="center", va="center", color=color)
-        else:
-            ax.text(column, row, "none", ha="center", va="center", color="gray")
-    ax.set_xticks(np.arange(len(labels[1])), labels[1])
-    ax.set_yticks(np.arange(len(labels[0])), labels[0])
-    ax.set_xlabel(names[1])
-    ax.set_ylabel(names[0])
-    ax.figure.colorbar(image, ax=ax, label=value_name)
-    return ax
+) -> "Figure":
+    """Draws the values of each setting in a row, from top to bottom, and their mean as a line."""
+    ax = ax or _panels(None, size=(6.5, 1 + 0.3 * len(labels)))[0]
+    colors = {"best": _GREEN, "tie": _BLUE}
+    for row, (of_setting, verdict) in enumerate(zip(values, verdicts, strict=True)):
+        color = colors.get(verdict, "gray")
+        ax.plot(of_setting, [row] * len(of_setting), "o", color=color, alpha=0.5)
+        if of_setting:
+            ax.plot(np.mean(of_setting), row, "|", color=color, markersize=16, markeredgewidth=3)
+    told = [
+        f"{label} ({verdict})" if verdict else label
+        for label, verdict in zip(labels, verdicts, strict=True)
+    ]
+    ax.set_yticks(range(len(labels)), told)
+    ax.invert_yaxis()
+    ax.set_xlabel(f"{value_name} (a dot for each fold, a line for the mean)")
+    return _figure_of(ax)

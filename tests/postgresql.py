@@ -46,7 +46,7 @@ def server() -> Iterator[str]:
     run("initdb", "-D", str(cluster), "-U", _USER, "-A", "trust", "--no-sync")
     try:
         run("pg_ctl", "-D", str(cluster), "-l", str(folder / "log"), "-o", options, "-w", "start")
-        yield f"postgresql://{_USER}@127.0.0.1:{port}/postgres"
+        yield f"postgresql+psycopg://{_USER}@127.0.0.1:{port}/postgres"
     finally:
         subprocess.run(
             [programs() / "pg_ctl", "-D", str(cluster), "-m", "immediate", "stop"],

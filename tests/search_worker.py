@@ -1,6 +1,6 @@
 """A worker of a search that tests share between processes.
 
-usage: python tests/search_worker.py STORAGE LOG WORKERS KILL
+usage: python tests/search_worker.py URL LOG WORKERS KILL
 
 It waits until so many WORKERS are there. Each setting that is begun is a line in the file LOG: the
 process and the setting. The process kills itself in the middle of a training of its KILL-th setting,
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import keras
+import optuna
 
 import reference
 from keras_onecycle.search import SearchResult, grid_search
@@ -24,26 +25,34 @@ GRID = {"units": [2, 3, 4], "dropout": [0.0, 0.2]}
 class Log(keras.callbacks.Callback):
     """Writes a line for each setting that is begun, and kills the process as nothing can prevent."""
 
-    def __init__(self, file: Path, last: int) -> None:
+    def __init__(self, file: Path, kill: int) -> None:
         super().__init__()
-        # Not under the names of the arguments, in which workers of one search may not differ.
-        self._log, self._killed_in = file, last
-        self._begun: set[tuple] = set()
+        self.file, self.kill = file, kill
+        self.begun = 0
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        setting = (self.model.layers[0].units, self.model.layers[1].rate)
-        if setting not in self._begun:
-            self._begun.add(setting)
-            with self._log.open("a") as file:
-                file.write(f"{os.getpid()} {setting[0]} {setting[1]}\n")
+        self.begun += 1
+        dense, dropout = self.model.layers[:2]
+        with self.file.open("a") as file:
+            file.write(f"{os.getpid()} {dense.units} {dropout.rate}\n")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         # In the middle of an epoch.
-        if batch == 2 and len(self._begun) == self._killed_in:
+        if batch == 2 and self.begun == self.kill:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def search(storage: str, log: Path, kill: int = 0) -> SearchResult:
+def shared(url: str) -> optuna.storages.RDBStorage:
+    """A database whose workers give a sign of life, as the documentation has it."""
+    return optuna.storages.RDBStorage(
+        url,
+        heartbeat_interval=1,
+        grace_period=4,
+        heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
+    )
+
+
+def search(storage: str | optuna.storages.BaseStorage, log: Path, kill: int = 0) -> SearchResult:
     x, y = reference.data(48)
 
     def build(units: int, dropout: float) -> keras.Model:
@@ -68,18 +77,16 @@ def search(storage: str, log: Path, kill: int = 0) -> SearchResult:
         epochs=1,
         batch_size=8,
         storage=storage,
-        grace_period=4,
-        verbose=0,
         callbacks=[Log(log, kill)],
     )
 
 
-def main(storage: str, log: str, workers: str, kill: str) -> None:
+def main(url: str, log: str, workers: str, kill: str) -> None:
     folder = Path(log).parent
     (folder / f"ready-{os.getpid()}").touch()
     while len(list(folder.glob("ready-*"))) < int(workers):
         time.sleep(0.05)
-    search(storage, Path(log), int(kill))
+    search(shared(url) if url.startswith("postgresql") else url, Path(log), int(kill))
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def test_the_search_leaves_no_trace() -> None:
     model.stop_training = True
     result = find_batch_size(model, x, y, min_batch_size=25, steps=2, verbose=0)
     assert result.batch_sizes.tolist() == [25, 50]
-    assert result.limited_by == "max_batch_size"
+    assert result.out_of_memory is None
     assert (result.step_times > 0).all()
     assert_same_state(model, before)
     assert model.train_function is train_function
@@ -94,8 +94,8 @@ def test_a_model_that_was_not_trained_is_left_without_a_compiled_function(
 ) -> None:
     model = batch_size_model.build()
     weights = model.get_weights()
-    find_batch_size(model, *batch_size_model.data(), min_batch_size=50, verbose=2)
-    assert "batch_size: 50" in capsys.readouterr().out
+    find_batch_size(model, *batch_size_model.data(), min_batch_size=50)
+    assert "Batches of 50: " in capsys.readouterr().out
     assert model.train_function is None
     assert int(model.optimizer.iterations.value) == 0
     for got, kept in zip(model.get_weights(), weights, strict=True):
@@ -244,22 +244,21 @@ def test_the_result_says_where_it_stops_to_pay() -> None:
         16,
         8,
     ]
-    assert (seen.largest, seen.out_of_memory, seen.limited_by) == (48, 64, "memory")
-    assert repr(seen) == "BatchSizeResult(sizes=4, largest=48, limited_by='memory')"
-    assert BatchSizeResult([8], [0.1]).limited_by == "max_batch_size"
+    assert seen.largest == 48
 
 
 @pytest.mark.any_backend
 def test_the_result_is_drawn() -> None:
-    throughput, time = result().plot()
+    throughput, time = result().plot().axes
     for axes, values in ((throughput, result().throughputs), (time, result().step_times)):
         np.testing.assert_array_equal(axes.lines[0].get_xdata(), [8, 16, 32, 48])
         np.testing.assert_allclose(axes.lines[0].get_ydata(), values)
         assert axes.get_xscale() == "log"
         labels = [text.get_text() for text in axes.get_legend().get_texts()]
         assert labels == ["suggested: 32", "out of memory: 64"]
-    _, axes = plt.subplots(1, 2)
-    assert BatchSizeResult([8], [0.1]).plot(axes) == list(axes)
+    figure, axes = plt.subplots(1, 2)
+    assert BatchSizeResult([8], [0.1]).plot(axes) is figure
+    assert all(ax.lines for ax in axes)
     with pytest.raises(ValueError, match=r"2 Axes.*length 1"):
         result().plot(axes[:1])
     plt.close("all")
@@ -270,12 +269,7 @@ def test_the_result_is_drawn() -> None:
     ("make", "message"),
     [
         (lambda: BatchSizeResult([], []), "batch_sizes"),
-        (lambda: BatchSizeResult([2, 1], [1, 1]), "batch_sizes"),
-        (lambda: BatchSizeResult([0, 1], [1, 1]), "batch_sizes"),
-        (lambda: BatchSizeResult([1.5], [1]), "batch_sizes"),
-        (lambda: BatchSizeResult([1, 2], [1]), "step_times"),
-        (lambda: BatchSizeResult([1, 2], [1, np.nan]), "step_times"),
-        (lambda: BatchSizeResult([1, 2], [1, 0]), "step_times"),
+        (lambda: BatchSizeResult([1, 2], [1]), "batch_sizes"),
         (lambda: result().suggest(0), "fraction"),
         (lambda: result().suggest(1.1), "fraction"),
     ],
@@ -297,16 +291,13 @@ def model() -> keras.Model:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model": keras.Sequential()}, "not compiled.*Received: model="),
-        ({"x": None}, "`x` must be an array.*Received: x with None"),
+        ({"model": keras.Sequential()}, "`model` must be.*compiled.*Received: model="),
         ({"model": "model"}, "`model` must be.*Received: model='model'"),
-        ({"x": iter([1])}, "`x` must be an array.*Received: x with .*list_iterator"),
-        ({"x": [1, 2]}, "`x` must be an array.*Received: x with 1 of type int"),
-        ({"y": "targets"}, "`y` must be an array.*Received: y with 'targets'"),
+        ({"x": iter([1])}, "must be arrays.*Received: .*list_iterator"),
+        ({"y": "targets"}, "must be arrays.*Received: 'targets'"),
         ({"y": np.ones((49, 1))}, r"as many samples.*Received: arrays of \[49, 50\]"),
         ({"x": np.ones((0, 4)), "y": None}, r"at least one.*Received: arrays of \[0\]"),
         ({"min_batch_size": 0}, "Received: min_batch_size=0"),
-        ({"min_batch_size": 51}, "at most 50 unless.*Received: min_batch_size=51"),
         ({"max_batch_size": 2.0}, "integer.*Received: max_batch_size=2.0"),
         ({"min_batch_size": 8, "max_batch_size": 7}, "at least 8.*Received: max_batch_size=7"),
         ({"tolerance": -0.1}, "Received: tolerance=-0.1"),

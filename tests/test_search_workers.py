@@ -1,11 +1,10 @@
-"""Workers that share a search, and one that is killed: each setting is done once, none is lost."""
+"""Searches that are killed: by SIGKILL alone, and one of two workers that share a database."""
 
 import itertools
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,58 +15,64 @@ import postgresql
 import search_worker
 from keras_onecycle.search import SearchResult
 
-WORKER = Path(search_worker.__file__)
 SETTINGS = set(itertools.product(*search_worker.GRID.values()))
 
 pytestmark = pytest.mark.any_backend
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[str]:
-    """A server where there is one, else a file."""
-    if postgresql.programs() is None:
-        yield f"sqlite:///{tmp_path / 'search.db'}"
-    else:
-        with postgresql.server() as url:
-            yield url
-
-
-def start(storage: str, log: Path, workers: int, kill: int = 0) -> subprocess.Popen:
-    command = [sys.executable, WORKER, storage, log, str(workers), str(kill)]
+def start(url: str, log: Path, workers: int, kill: int = 0) -> subprocess.Popen:
+    command = [sys.executable, search_worker.__file__, url, log, str(workers), str(kill)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def begun(log: Path) -> list[tuple[int, tuple[int, float]]]:
+    lines = [line.split() for line in log.read_text().splitlines()]
+    return [(int(process), (int(units), float(rate))) for process, units, rate in lines]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
     """What one process comes to."""
-    folder = tmp_path_factory.mktemp("alone")
-    return search_worker.search(f"sqlite:///{folder / 'search.db'}", folder / "log")
+    return search_worker.search(None, tmp_path_factory.mktemp("alone") / "log")
 
 
-def test_two_workers_and_one_is_killed(storage: str, alone: SearchResult, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    killed, other = start(storage, log, 2, kill=2), start(storage, log, 2)
-    _, errors = other.communicate(timeout=300)
-    assert other.returncode == 0, errors
-    killed.communicate(timeout=60)
+def assert_same(got: SearchResult, alone: SearchResult) -> None:
+    for one, other in zip(got.settings, alone.settings, strict=True):
+        assert one.params == other.params
+        np.testing.assert_allclose(one.values, other.values, rtol=1e-5)
+
+
+def test_after_sigkill_the_same_call_goes_on(alone: SearchResult, tmp_path: Path) -> None:
+    url, log = f"sqlite:///{tmp_path / 'search.db'}", tmp_path / "log"
+    killed = start(url, log, workers=1, kill=2)
+    killed.communicate(timeout=300)
     assert killed.returncode == -signal.SIGKILL
+    assert_same(search_worker.search(url, log), alone)
+    # What was in hand was begun again, and nothing else.
+    settings = [setting for _, setting in begun(log)]
+    assert Counter(settings) == Counter(SETTINGS) + Counter([settings[1]])
 
-    study = optuna.load_study(study_name="search", storage=storage)
-    done = Counter(
-        (trial.params["units"], trial.params["dropout"])
-        for trial in study.trials
-        if trial.state.name == "COMPLETE"
-    )
-    assert done == Counter(SETTINGS)
-    lines = [line.split() for line in log.read_text().splitlines()]
-    begun = Counter((int(units), float(dropout)) for _, units, dropout in lines)
-    of_killed = [(int(u), float(d)) for process, u, d in lines if int(process) == killed.pid]
-    # What the killed worker had in hand was begun again, and nothing else.
-    assert begun == Counter(SETTINGS) + Counter(of_killed[-1:])
 
-    # The same call reads what is done, and it is what one process alone comes to.
-    shared = search_worker.search(storage, log)
-    assert len(log.read_text().splitlines()) == len(lines)
-    for together, single in zip(shared.settings, alone.settings, strict=True):
-        assert together.params == single.params
-        np.testing.assert_allclose(together.values, single.values, rtol=1e-5)
+@pytest.mark.skipif(postgresql.programs() is None, reason="PostgreSQL is not installed")
+def test_two_workers_and_one_is_killed(alone: SearchResult, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with postgresql.server() as url:
+        storage = search_worker.shared(url)  # Two processes that make the tables at once, fail.
+        killed, other = start(url, log, 2, kill=2), start(url, log, 2)
+        _, errors = other.communicate(timeout=300)
+        assert other.returncode == 0, errors
+        killed.communicate(timeout=60)
+        assert killed.returncode == -signal.SIGKILL
+        # Each worked; the other has done the setting that the killed one had in hand.
+        of_killed = [setting for process, setting in begun(log) if process == killed.pid]
+        of_other = [setting for process, setting in begun(log) if process == other.pid]
+        assert len(of_killed) == 2
+        assert set(of_killed[:1] + of_other) == SETTINGS
+        # The same call only reads, and it is what one process alone comes to.
+        assert_same(search_worker.search(storage, log), alone)
+        assert len(begun(log)) == len(of_killed) + len(of_other)
+        trials = optuna.load_study(study_name="grid_search", storage=storage).trials
+        retried = optuna.storages.RetryHeartbeatStaleTrialCallback.retried_trial_number
+        assert [trial.number for trial in trials if trial.state.name == "FAIL"] == [
+            number for trial in trials if (number := retried(trial)) is not None
+        ]

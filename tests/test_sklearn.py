@@ -1,4 +1,4 @@
-"""One `OneCycle` for all folds of scikit-learn's own grid search, by the routes that Keras leaves open."""
+"""scikit-learn's own grid search: one `OneCycle` for all its folds, or each setting by `cross_val_score`."""
 
 import functools
 
@@ -8,8 +8,11 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.preprocessing import FunctionTransformer
 
+import untrained
 from keras_onecycle import OneCycle
+from keras_onecycle.search import cross_val_score
 
 # It goes through `fit` and range tests, which have tests on each backend.
 pytestmark = pytest.mark.any_backend
@@ -84,3 +87,19 @@ def test_keras_drops_what_the_constructor_is_given() -> None:
     # The day that this fails, the documentation's warning can go.
     estimator = keras.wrappers.SKLearnClassifier(build, fit_kwargs={"epochs": 3})
     assert clone(estimator).fit_kwargs is None
+
+
+def test_each_setting_by_cross_val_score() -> None:
+    x, y = untrained.data()
+
+    def score(setting: FunctionTransformer, x: np.ndarray, y: np.ndarray) -> float:
+        build = functools.partial(untrained.Untrained, [], **setting.kw_args)
+        return -cross_val_score(build, x, y, max_lr=0.1).mean()
+
+    rows = np.arange(len(x))
+    grid = {"kw_args": [{"value": 0.5}, {"value": 0.25}]}
+    search = GridSearchCV(
+        FunctionTransformer(), grid, scoring=score, cv=[(rows, rows)], refit=False
+    ).fit(x, y)
+    np.testing.assert_allclose(search.cv_results_["mean_test_score"], [-0.5, -0.25], atol=1e-5)
+    assert search.best_params_ == {"kw_args": {"value": 0.25}}

@@ -1,6 +1,5 @@
 """The largest batch that fits in memory, and the throughput of each batch size."""
 
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,15 +12,17 @@ from keras_onecycle import _plotting
 from keras_onecycle._arguments import check_float, check_int
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.trial_steps import TrialSteps
+from keras_onecycle.search._rows import as_arrays, count_samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # On a CPU, where `max_batch_size` does not say: the system may kill a process that takes all memory.
 _LARGEST_ON_CPU = 1024
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class BatchSizeResult:
     """The result of `find_batch_size`.
 
@@ -42,7 +43,7 @@ class BatchSizeResult:
             up to `max_batch_size` did. Defaults to `None`.
 
     Raises:
-        ValueError: If the arrays are empty, differ in length, or are not sizes and times.
+        ValueError: If the arrays are empty or differ in length.
     """
 
     batch_sizes: np.ndarray
@@ -52,32 +53,16 @@ class BatchSizeResult:
     def __post_init__(self) -> None:
         self.batch_sizes = np.asarray(self.batch_sizes)
         self.step_times = np.asarray(self.step_times, dtype=float)
-        sizes, times = self.batch_sizes, self.step_times
-        whole = sizes.ndim == 1 and len(sizes) > 0 and np.issubdtype(sizes.dtype, np.integer)
-        if not whole or sizes[0] < 1 or (np.diff(sizes) <= 0).any():
+        if not len(self.batch_sizes) or self.batch_sizes.shape != self.step_times.shape:
             raise ValueError(
-                "`batch_sizes` must be integers from 1 that increase, at least one. "
-                f"Received: batch_sizes={sizes!r}"
+                "`batch_sizes` and `step_times` must have as many values each, at least one. Received: "
+                f"batch_sizes={self.batch_sizes!r}, step_times={self.step_times!r}"
             )
-        if times.shape != sizes.shape or not (np.isfinite(times) & (times > 0)).all():
-            raise ValueError(
-                "`step_times` must be seconds above 0, one for each of `batch_sizes`. "
-                f"Received: step_times={times!r}"
-            )
-
-    def __repr__(self) -> str:
-        sizes, ended = len(self.batch_sizes), self.limited_by
-        return f"BatchSizeResult(sizes={sizes}, largest={self.largest}, limited_by={ended!r})"
 
     @property
     def largest(self) -> int:
         """The largest batch size that fitted, in samples."""
         return int(self.batch_sizes[-1])
-
-    @property
-    def limited_by(self) -> str:
-        """What ended the search: `"memory"` or `"max_batch_size"`."""
-        return "max_batch_size" if self.out_of_memory is None else "memory"
 
     @property
     def throughputs(self) -> np.ndarray:
@@ -103,14 +88,14 @@ class BatchSizeResult:
         enough = self.throughputs >= fraction * self.throughputs.max()
         return int(self.batch_sizes[np.argmax(enough)])
 
-    def plot(self, axes: "Sequence[Axes] | None" = None) -> "Sequence[Axes]":
+    def plot(self, axes: "Sequence[Axes] | None" = None) -> "Figure":
         """Draws throughput and step time against batch size, and marks the suggestion.
 
         Args:
             axes: Two Matplotlib Axes to draw into. Defaults to `None`: a new figure.
 
         Returns:
-            The two Axes, each with a log axis of batch sizes.
+            The Matplotlib `Figure`.
 
         Raises:
             ValueError: If `axes` are fewer than two.
@@ -134,7 +119,7 @@ def find_batch_size(
     max_batch_size: int | None = None,
     tolerance: float = 0.05,
     steps: int = 3,
-    verbose: str | int = "auto",
+    verbose: int = 1,
 ) -> BatchSizeResult:
     """Finds the largest batch that fits in memory, and measures the throughput of each batch size.
 
@@ -157,13 +142,13 @@ def find_batch_size(
     >>> result = keras_onecycle.search.find_batch_size(
     ...     model, x, x.sum(axis=1), min_batch_size=16, verbose=0
     ... )
-    >>> result.batch_sizes.tolist(), result.limited_by
-    ([16, 32, 48], 'max_batch_size')
+    >>> result.batch_sizes.tolist(), result.out_of_memory
+    ([16, 32, 48], None)
 
     Args:
         model: A built and compiled `keras.Model` on one device.
-        x: Array of samples, or a dict, list or tuple of arrays. A batch takes the first rows, repeated
-            if there are too few.
+        x: Array of samples, or a dict, list or tuple of arrays: NumPy, pandas or tensors. A batch takes the
+            first rows, repeated if there are too few.
         y: Targets, as `x`. Defaults to `None`.
         min_batch_size: Integer, at least 1: the first batch size, in samples. Defaults to `1`.
         max_batch_size: Integer, at least `min_batch_size`: the largest to try, in samples. Defaults to
@@ -171,7 +156,7 @@ def find_batch_size(
         tolerance: Float, at least 0: the search ends when the smallest batch that did not fit is at
             most this fraction, or one sample, above the largest that did. Defaults to `0.05`.
         steps: Integer, at least 1: steps timed at each size, after one to warm up. Defaults to `3`.
-        verbose: 0, 1, 2 or `"auto"`, as in `fit`; the bar counts the sizes tried. Defaults to `"auto"`.
+        verbose: 0 for silence, 1 for a line for each size that is tried. Defaults to `1`.
 
     Returns:
         A `BatchSizeResult`.
@@ -187,54 +172,45 @@ def find_batch_size(
     - [Malladi et al., 2022](https://arxiv.org/abs/2205.10287)
     """
     _check_model(model)
-    samples = _count_samples(x, y)
+    x, y = as_arrays(x), as_arrays(y)
+    samples = count_samples((x, y))
     check_int("min_batch_size", min_batch_size)
     if max_batch_size is None:
         max_batch_size = min(samples, _LARGEST_ON_CPU) if backend.is_on_cpu() else samples
-        if min_batch_size > max_batch_size:
-            raise ValueError(
-                f"`min_batch_size` must be at most {max_batch_size} unless `max_batch_size` is given. "
-                f"Received: min_batch_size={min_batch_size}, x with {samples} samples"
-            )
+        max_batch_size = max(max_batch_size, min_batch_size)
     check_int("max_batch_size", max_batch_size, min_batch_size)
     check_float("tolerance", tolerance, 0)
     check_int("steps", steps)
-    progress = keras.utils.Progbar(
-        None,
-        verbose=1 if verbose == "auto" else verbose,
-        stateful_metrics=["batch_size", "samples_per_second"],
-        unit_name="size",
-    )
     trial = TrialSteps(model)
-    tried: dict[int, float] = {}
+    step_times: dict[int, float] = {}
 
-    def fits(batch_size: int) -> bool:
-        tried[batch_size] = float("nan")
+    def fits(size: int) -> bool:
+        rows = np.arange(size) % samples
         try:
-            times = trial.time(_rows(x, batch_size), _rows(y, batch_size), steps)
-            tried[batch_size] = statistics.median(times)
+            times = trial.time(_batch(x, rows), _batch(y, rows), steps)
         except Exception as error:
             message = backend.out_of_memory_message(error)
             if message is None:
                 raise
-            if batch_size == min_batch_size:
+            if size == min_batch_size:
                 raise ValueError(
                     f"Not even the smallest batch fits in memory: {message}. "
                     f"Received: min_batch_size={min_batch_size}"
                 ) from error
-        seen = [("batch_size", batch_size), ("samples_per_second", batch_size / tried[batch_size])]
-        progress.update(len(tried), seen)
-        return not math.isnan(tried[batch_size])
+            report(size, "out of memory")
+            return False
+        step_times[size] = statistics.median(times)
+        report(size, f"{size / step_times[size]:.4g} samples/s")
+        return True
+
+    def report(size: int, outcome: str) -> None:
+        if verbose:
+            print(f"Batches of {size}: {outcome}", flush=True)
 
     out_of_memory = _search(fits, min_batch_size, max_batch_size, tolerance)
-    sizes = sorted(size for size, seconds in tried.items() if not math.isnan(seconds))
-    progress.target = len(tried)
-    largest = [("batch_size", sizes[-1]), ("samples_per_second", sizes[-1] / tried[sizes[-1]])]
-    progress.update(len(tried), largest, finalize=True)
+    sizes = sorted(step_times)
     return BatchSizeResult(
-        batch_sizes=np.array(sizes),
-        step_times=np.array([tried[size] for size in sizes]),
-        out_of_memory=out_of_memory,
+        np.array(sizes), np.array([step_times[size] for size in sizes]), out_of_memory
     )
 
 
@@ -255,26 +231,22 @@ def _search(fits: Callable[[int], bool], low: int, high: int, tolerance: float) 
     return failed
 
 
-def _rows(data: Any, count: int) -> Any:
-    """Returns the first `count` rows of each array, from the start again where it has fewer."""
+def _batch(data: Any, rows: np.ndarray) -> Any:
+    """Returns some rows of each array, in the dtype that `fit` gives them."""
 
-    def rows(leaf: Any) -> np.ndarray:
-        array = np.asarray(leaf[:count])
-        array = array[np.arange(count) % len(array)] if len(array) < count else array
-        # As `fit` does.
-        floating = np.issubdtype(array.dtype, np.floating)
-        return array.astype(keras.config.floatx(), copy=False) if floating else array
+    def batch(leaf: np.ndarray) -> np.ndarray:
+        floating = np.issubdtype(leaf.dtype, np.floating)
+        return leaf[rows].astype(keras.config.floatx() if floating else leaf.dtype, copy=False)
 
-    return None if data is None else keras.tree.map_structure(rows, data)
+    return None if data is None else keras.tree.map_structure(batch, data)
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a `keras.Model`. Received: model={model!r}")
-    if not model.compiled or model.optimizer is None:
+    compiled = isinstance(model, keras.Model) and model.compiled
+    if not compiled or model.optimizer is None:
         raise ValueError(
-            "`model` is not compiled with an optimizer. Call `model.compile(optimizer=..., loss=...)` "
-            f"first. Received: model={model!r}"
+            "`model` must be a `keras.Model` that is compiled with an optimizer. "
+            f"Received: model={model!r}"
         )
     strategy = getattr(model, "distribute_strategy", None)
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
@@ -283,22 +255,3 @@ def _check_model(model: Any) -> None:
             "`model` is distributed. Make it without a strategy or distribution, for one device, whose "
             f"batch is a share of the whole one. Received: model={model!r}"
         )
-
-
-def _count_samples(x: Any, y: Any) -> int:
-    lengths = set()
-    for name, data in (("x", x), ("y", y)):
-        for leaf in [] if name == "y" and data is None else keras.tree.flatten(data):
-            if not getattr(leaf, "shape", ()):
-                raise TypeError(
-                    f"`{name}` must be an array of samples, or a dict, list or tuple of arrays. Of a "
-                    "dataset or generator, pass the arrays of a batch, and `max_batch_size`. "
-                    f"Received: {name} with {leaf!r} of type {type(leaf).__name__}"
-                )
-            lengths.add(int(leaf.shape[0]))
-    if len(lengths) != 1 or lengths == {0}:
-        raise ValueError(
-            "The arrays of `x` and `y` must have as many samples each, at least one. "
-            f"Received: arrays of {sorted(lengths)} samples"
-        )
-    return lengths.pop()

@@ -1,4 +1,4 @@
-"""The result of a search: each setting with its values, the best one, table and plots."""
+"""The result of a search: each setting with its values, the best one, table and plot."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from keras_onecycle import _plotting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Setting:
         params: Dict, the parameters.
         values: Tuple of floats, the monitored value of each fold that was trained.
         max_lr: Float, the highest learning rate of its cycles, or `None` if none was found.
-        failure: String, `"diverged: ..."`, `"failed: ..."` with the error of `build` or training, or
-            `"pruned"`; `None` for a setting that was trained to the end on each fold.
+        failure: String, `"diverged: ..."`, or `"failed: ..."` with the error of `build` or training;
+            `None` for a setting that was trained to the end on each fold.
     """
 
     params: dict[str, Any]
@@ -84,7 +85,7 @@ class SearchResult:
 
     @property
     def best(self) -> Setting:
-        """The first setting if it is among `ties`, else the one with the best mean."""
+        """The first setting if it is among `ties`, otherwise the one with the best mean."""
         ties = self.ties
         return self.settings[0] if self.settings[0] in ties else ties[0]
 
@@ -102,71 +103,38 @@ class SearchResult:
     def table(self) -> str:
         """Returns the settings as a table in Markdown, in the order of their means.
 
-        The spread is the standard deviation over the folds. The verdict is "best" or "tie".
+        The spread is the standard deviation over the folds. The verdict is "best", "tie", or how the setting
+        failed.
         """
         names = list(self.settings[0].params)
         # A grid may be over `max_lr` itself.
         rates = [] if "max_lr" in names else ["max_lr"]
         header = [*names, *rates, self.monitor, "spread", "folds", "verdict"]
         rows = [header, ["---"] * len(header)]
-        failed = all(setting.failure for setting in self.settings)
-        best, ties = (None, []) if failed else (self.best, self.ties)
         for setting in self._ranked():
-            failure = setting.failure and setting.failure.splitlines()[0].replace("|", "/")
-            result = failure or f"{setting.mean:.4g}"
-            verdict = "best" if setting is best else "tie" if setting in ties else ""
             rate = "" if setting.max_lr is None else f"{setting.max_lr:.3g}"
-            spread = "" if np.isnan(setting.std) else f"{setting.std:.4g}"
             values = [_text(value) for value in setting.params.values()]
-            rows.append(
-                [*values, *([rate] * len(rates)), result, spread, str(len(setting.values)), verdict]
-            )
+            numbers = ["" if np.isnan(n) else f"{n:.4g}" for n in (setting.mean, setting.std)]
+            verdict = (setting.failure or self._verdict(setting)).splitlines()
+            told = verdict[0].replace("|", "/") if verdict else ""
+            rows.append([*values, *(rate for _ in rates), *numbers, str(len(setting.values)), told])
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
-    def plot(self, parameters: Sequence[str] | None = None, ax: "Axes | None" = None) -> "Axes":
-        """Draws the means: a curve over one parameter, a heat map over two.
-
-        Of settings that differ only in other parameters, it draws the best.
+    def plot(self, ax: "Axes | None" = None) -> "Figure":
+        """Draws each setting in a row, the best at the top: a dot for each fold, and a line for the mean.
 
         Args:
-            parameters: One or two names. Defaults to `None`: those of the search, if they are at most two.
             ax: Matplotlib Axes to draw into. Defaults to `None`: a new figure.
 
         Returns:
-            The Axes.
-
-        Raises:
-            ValueError: If `parameters` are not one or two of the search.
+            The Matplotlib `Figure`.
         """
-        known = list(self.settings[0].params)
-        names = list(known if parameters is None else parameters)
-        if not 1 <= len(names) <= 2 or not set(names) <= set(known) or isinstance(parameters, str):
-            raise ValueError(
-                f"`parameters` must be a list of one or two of {known}. "
-                f"Received: parameters={parameters!r}"
-            )
-        # The best is last, and stays.
-        drawn = {tuple(s.params[n] for n in names): s for s in reversed(self._ranked())}
-        levels = [_ordered({key[i] for key in drawn}) for i in range(len(names))]
-        if len(names) == 1:
-            settings = [drawn[(level,)] for level in levels[0]]
-            return _plotting.plot_settings(
-                [_text(level) for level in levels[0]],
-                np.array([s.mean for s in settings]),
-                np.array([s.std for s in settings]),
-                name=names[0],
-                value_name=self.monitor,
-                ax=ax,
-            )
-        means = np.full([len(part) for part in levels], np.nan)
-        for key, setting in drawn.items():
-            means[levels[0].index(key[0]), levels[1].index(key[1])] = setting.mean
-        return _plotting.plot_heat_map(
-            means,
-            [[_text(level) for level in part] for part in levels],
-            names=names,
+        ranked = self._ranked()
+        return _plotting.plot_settings(
+            [", ".join(f"{n}={_text(v)}" for n, v in s.params.items()) for s in ranked],
+            [setting.values for setting in ranked],
+            [self._verdict(setting) for setting in ranked],
             value_name=self.monitor,
-            lower_is_better=self.direction == "minimize",
             ax=ax,
         )
 
@@ -174,27 +142,31 @@ class SearchResult:
         """Trains the best setting on all the data, as each fold was trained.
 
         Args:
-            *data: What `fit` takes as `x`, `y` and `sample_weight`. Required if the search had a
-                function instead of data; defaults to the data of the search.
+            *data: What `fit` takes as `x`, `y` and `sample_weight`. Defaults to the data of the search.
 
         Returns:
             The trained `keras.Model`; its `history` is that of `fit`.
 
         Raises:
-            ValueError: If there is no data, or no best setting.
+            ValueError: If no setting is the best, or the result did not come from `grid_search`.
         """
         if self._train is None:
             raise ValueError(
                 "This result did not come from `grid_search`, and cannot train. Received: no `build`"
             )
         best = self.best
-        return self._train(best.params, best.max_lr, data)
+        return self._train(best, data)
 
     def _ranked(self) -> list[Setting]:
         sign = 1 if self.direction == "minimize" else -1
         return sorted(
             self.settings, key=lambda s: (s.failure is not None, 0 if s.failure else sign * s.mean)
         )
+
+    def _verdict(self, setting: Setting) -> str:
+        if setting.failure:
+            return setting.failure.partition(":")[0]
+        return "best" if setting is self.best else "tie" if setting in self.ties else ""
 
 
 def _is_tie(values: Sequence[float], best: Sequence[float]) -> bool:
@@ -205,8 +177,3 @@ def _is_tie(values: Sequence[float], best: Sequence[float]) -> bool:
 
 def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _ordered(values: set[Any]) -> list[Any]:
-    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
-    return sorted(values) if numbers else sorted(values, key=str)

@@ -1,4 +1,4 @@
-"""keras-tuner gives each trial a copy of the callbacks."""
+"""keras-tuner gives each trial a copy of the callbacks, or each setting to `cross_val_score`."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ import pytest
 import by_hand
 import reference
 from keras_onecycle import OneCycle
+from keras_onecycle.search import cross_val_score
 
 EPOCHS, UPDATES = 2, 12
 
@@ -93,3 +94,23 @@ def test_hyperband_spreads_a_new_cycle_over_the_epochs_of_each_round(tmp_path: P
     for (history, _), (first, end) in zip(Recording.seen, rounds, strict=True):
         wanted = by_hand.values(6 * (end - first), 0.05)
         np.testing.assert_allclose(history["learning_rate"], wanted["learning_rate"], rtol=1e-5)
+
+
+def test_each_setting_is_judged_on_folds(tmp_path: Path) -> None:
+    x, y = reference.data(96)
+    judged: dict[float, float] = {}
+
+    class Tuner(keras_tuner.GridSearch):
+        def run_trial(self, trial: Any, x: np.ndarray, y: np.ndarray) -> float:
+            rate = trial.hyperparameters.Choice("max_lr", [0.001, 0.05])
+            values = cross_val_score(by_hand.compiled, x, y, cv=2, epochs=EPOCHS, max_lr=rate)
+            judged[rate] = values.mean()
+            return judged[rate]
+
+    tuner = Tuner(directory=tmp_path)
+    tuner.search(x, y)
+    assert set(judged) == {0.001, 0.05}
+    assert judged[0.05] < judged[0.001]
+    assert tuner.get_best_hyperparameters()[0].get("max_lr") == 0.05
+    scores = [trial.score for trial in tuner.oracle.get_best_trials(2)]
+    assert scores == [judged[0.05], judged[0.001]]
