@@ -57,9 +57,9 @@ class OneCycle(HyperparameterScheduler):
         pct_start: Float in [0, 1] (with three phases, in [0, 0.5]). Fraction of the cycle spent
             going up. Defaults to `0.45`.
         anneal_strategy: `"linear"`, or `"cos"` for half cosine waves. Defaults to `"linear"`.
-        cycle_momentum: Boolean or `"available"`. Whether to cycle momentum too: `momentum` of SGD, RMSprop
-            and Muon, `beta_1` of the Adam family. `"available"` skips the parts of a `MultiOptimizer` that
-            have none. Defaults to `True`.
+        cycle_momentum: Boolean or `"available"`. Whether to cycle momentum too: `momentum` of SGD and
+            RMSprop, `beta_1` of the Adam family, `momentum` and `adam_beta_1` of Muon. `"available"` skips
+            the parts of a `MultiOptimizer` that have none. Defaults to `True`.
         base_momentum: Float from 0 to `max_momentum`. Momentum where the learning rate is highest. Defaults
             to `0.85`.
         max_momentum: Float in [0, 1). Momentum at the start and the end. Defaults to `0.95`.

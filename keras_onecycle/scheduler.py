@@ -56,8 +56,6 @@ class HyperparameterScheduler(Callback):
             None if total_steps is None else check_int("total_steps", total_steps, 1, MAX_STEPS)
         )
         self.start_epoch = None if start_epoch is None else check_int("start_epoch", start_epoch, 0)
-        # None while nothing is scheduled, when nothing but `_attached` asks for it.
-        self._scheduled: Attachment = None  # type: ignore[assignment]
         self._history: dict[str, np.ndarray] = {}
         self._first_step = self._next_step = 0
         self._placed = False
@@ -72,8 +70,9 @@ class HyperparameterScheduler(Callback):
         Returns:
             Dict of functions that map an integer tensor, of any shape, to a float tensor of that
             shape. Names are those of the optimizer's arguments; `"momentum"` also stands for
-            `beta_1` of the Adam family. With a `MultiOptimizer`, the learning rate is the default
-            optimizer's, and the others keep their ratio to it.
+            `beta_1` of the Adam family, and in Muon for `adam_beta_1` as well. With a
+            `MultiOptimizer`, the learning rate is the default optimizer's, and the others keep their
+            ratio to it.
         """
         raise NotImplementedError(f"`{type(self).__name__}` must define `schedules(total_steps)`.")
 
@@ -132,47 +131,73 @@ class HyperparameterScheduler(Callback):
     def __exit__(self, *exception: object) -> None:
         self.detach()
 
+    def undo_interrupted(self) -> None:
+        """Detaches the schedules where the `fit` that they were attached in has ended."""
+        if self._attached and self._scheduled.was_interrupted:
+            self.detach()
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         # Whether the length is known is told before anything is touched.
-        self._attach(self.model, self._updates(self.params["epochs"]), in_fit=True)
+        self._attach(self.model, self._updates(self._epochs), in_fit=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Only now is it known where training goes on: `BackupAndRestore` may come later in the list.
         if not self._placed:
             self._place(epoch)
-        self._batches = self._scheduled.batches()
+        self._batches, self._seen = self._scheduled.batches(), 0
         self._record()
         if self._next_step >= self._total_steps:
             self._warn_once(
+                "over",
                 f"All {self._total_steps} steps of the schedule of `{type(self).__name__}` are done: further "
-                "updates use its last values."
+                "updates use its last values.",
             )
 
+    # What it does may be done beside the next step.
+    async_safe = True
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._seen = batch + 1
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        before = self._next_step
+        before, steps = self._next_step, self._steps
         self._record()
         batches = self._scheduled.batches() - self._batches
-        if not batches:
+        self._ran_out |= steps is None or self._seen < steps
+        if self._seen and not batches:
             self._warn_once(
-                f"An epoch made no update with `model.optimizer`, which `{type(self).__name__}` "
-                "schedules: the model's `train_step` uses another optimizer, or loss scaling skipped every "
-                "batch. The logs of such an epoch have no values."
+                "no update",
+                f"An epoch made no update with `model.optimizer`, which `{type(self).__name__}` schedules: "
+                f"{self._why_no_update()}. The logs of such an epoch have no values.",
             )
-        elif self.total_steps is None and batches > self.params["steps"]:
+        elif self.total_steps is None and steps is not None and batches > steps:
             self._warn_once(
-                f"An epoch of {self.params['steps']} batches made {batches} updates with `model.optimizer`, "
-                f"but `{type(self).__name__}` planned one for each batch, so its schedule ends early. Pass "
-                "`total_steps`, the number of updates in the whole training. Received: total_steps=None"
+                "more updates",
+                f"An epoch of {steps} batches made {batches} updates with `model.optimizer`, but "
+                f"`{type(self).__name__}` planned one for each batch, so its schedule ends early. Pass "
+                "`total_steps`, the number of updates in the whole training. Received: total_steps=None",
             )
         if self._next_step > before and logs is not None:
             logs.update({name: float(values[-1]) for name, values in self._history.items()})
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._record()
+        if self._ran_out and not self.model.stop_training and self._next_step < self._total_steps:
+            self._warn_once(
+                "unfinished",
+                f"The data ended at step {self._next_step} of {self._total_steps} of the schedule of "
+                f"`{type(self).__name__}`.",
+            )
         self.detach()
 
     def _attach(
         self, target: keras.Model | keras.Optimizer, total_steps: int, *, in_fit: bool
     ) -> None:
+        if self._attached:
+            raise ValueError(
+                f"This `{type(self).__name__}` is attached already. Call its `detach()` first, or create "
+                f"another. Received: target={target!r}"
+            )
         schedules, owner = self.schedules(total_steps), type(self).__name__
         scheduled = Attachment(target, schedules, owner, rates=self._rates, optional=self._optional)
         scheduled.attach(at_next_fit=self.detach if in_fit else None)
@@ -181,6 +206,7 @@ class HyperparameterScheduler(Callback):
         self._history = {}
         self._first_step = self._next_step = 0
         self._placed = not in_fit
+        self._ran_out = False
         self._warned = set()
 
     def _place(self, epoch: int) -> None:
@@ -188,19 +214,19 @@ class HyperparameterScheduler(Callback):
         start_epoch = self._start_epoch(epoch)
         pending = self._scheduled.batches() % batches_per_update(self.model.optimizer)
         self._total_steps = self._updates(
-            self.params["epochs"] - start_epoch, pending if epoch == start_epoch else 0
+            self._epochs - start_epoch, pending if epoch == start_epoch else 0
         )
         made = self._scheduled.iterations()
         step = self._step_of(epoch, start_epoch, made)
         self._scheduled.plan(self.schedules(self._total_steps), start=made - step)
         self._first_step = self._next_step = step
         self._placed = True
-        if self.params["steps"] is not None:
-            self._check_length((self.params["epochs"] - epoch) * self.params["steps"] + pending)
+        if self._steps is not None:
+            self._check_length((self._epochs - epoch) * self._steps + pending)
 
     def _updates(self, epochs: int, pending: int = 0) -> int:
         """Returns the steps of the schedule, in `fit` the updates of so many epochs."""
-        steps = self.params["steps"]
+        steps = self._steps
         if self.total_steps is not None:
             return self.total_steps
         if steps is None:
@@ -209,7 +235,14 @@ class HyperparameterScheduler(Callback):
                 f"`{type(self).__name__}(..., total_steps=...)`, the optimizer updates of the whole "
                 "training, or `fit(..., steps_per_epoch=...)`. Received: total_steps=None"
             )
-        return max(1, (epochs * steps + pending) // batches_per_update(self.model.optimizer))
+        updates = (epochs * steps + pending) // batches_per_update(self.model.optimizer)
+        if updates > MAX_STEPS:
+            raise ValueError(
+                f"`fit` would make {updates} updates, and a schedule has at most {MAX_STEPS}. Pass "
+                f"`{type(self).__name__}(..., total_steps=...)`, after which the last values are held. "
+                f"Received: epochs={self._epochs}, total_steps=None"
+            )
+        return max(1, updates)
 
     def _start_epoch(self, epoch: int) -> int:
         if self.start_epoch is None:
@@ -222,26 +255,27 @@ class HyperparameterScheduler(Callback):
         return self.start_epoch
 
     def _step_of(self, epoch: int, start_epoch: int, made: int) -> int:
-        """Returns the step of the schedule at which an epoch begins, after `made` updates."""
+        """Returns the step of the schedule at which an epoch begins, after `made` updates.
+
+        It is the number of updates that the epochs since `start_epoch` make with the present batches, so
+        that a training goes on with another batch size; where that is not known, of those made. Nobody has
+        to say that this is right if a backup was restored that has as many batches: one inside an epoch has
+        more, and under loss scaling, which skips some, less.
+        """
         if epoch == start_epoch:
             return 0
-        optimizer, steps = self.model.optimizer, self.params["steps"]
-        step, is_sure = made, False
+        steps, step, is_sure = self._steps, made, False
         if steps is not None:
-            # Not by the updates that were made: those before may have been of other batches.
-            step = (epoch - start_epoch) * steps // batches_per_update(optimizer)
-            # But loss scaling skips a few, which are no steps.
-            if unwrap(optimizer) is not optimizer and 3 / 4 * step < made < step:
-                step = made
-            # A backup inside an epoch has some of its batches, and Keras begins that epoch again.
-            again = self._scheduled.batches() - epoch * steps
-            is_restored = restored_epoch(self.model) == epoch
-            is_sure = is_restored and (step == made or 0 <= again <= steps)
+            step = (epoch - start_epoch) * steps // batches_per_update(self.model.optimizer)
+            more = self._scheduled.batches() - epoch * steps
+            least = 0 if unwrap(self.model.optimizer) is self.model.optimizer else 1 - steps
+            is_sure = restored_epoch(self.model) == epoch and least <= more <= steps
         if self.start_epoch is None and not is_sure:
             self._warn_once(
+                "guess",
                 f"`{type(self).__name__}` continues at step {step} of {self._total_steps}, as in a training "
                 f"that started at epoch {start_epoch}. Pass `start_epoch={start_epoch}` if that is right, or "
-                f"`start_epoch={epoch}` for a new schedule. Received: start_epoch=None"
+                f"`start_epoch={epoch}` for a new schedule. Received: start_epoch=None",
             )
         return step
 
@@ -250,16 +284,27 @@ class HyperparameterScheduler(Callback):
         updates = batches // batches_per_update(self.model.optimizer)
         if not updates:
             self._warn_once(
+                "no update",
                 f"`fit` makes no update: an update takes {batches_per_update(self.model.optimizer)} batches "
-                f"(`gradient_accumulation_steps`), and `fit` has {batches}."
+                f"(`gradient_accumulation_steps`), and `fit` has {batches}.",
             )
         elif self._next_step + updates < self._total_steps:
             self._warn_once(
+                "unfinished",
                 f"`fit` makes {updates} updates, up to step {self._next_step + updates} of "
                 f"{self._total_steps} of the schedule of `{type(self).__name__}`, and another `fit` begins a "
                 "new one. For one schedule over several calls of `fit`, call them inside "
-                "`with cycle.attach(model):`, without the callback, or resume with `initial_epoch`."
+                "`with cycle.attach(model):`, without the callback, or resume with `initial_epoch`.",
             )
+
+    @property
+    def _epochs(self) -> int:
+        return (self.params or {}).get("epochs", 0)
+
+    @property
+    def _steps(self) -> int | None:
+        """The batches of an epoch, where they are known."""
+        return (self.params or {}).get("steps") if self._epochs else None
 
     @property
     def _attached(self) -> bool:
@@ -278,17 +323,19 @@ class HyperparameterScheduler(Callback):
     def _append(self, steps: np.ndarray) -> None:
         unused = self._scheduled.unused()
         if unmatched := self._scheduled.unmatched():
-            self._warn_once(unmatched)
+            self._warn_once("unmatched", unmatched)
         if not self._scheduled.traced:
             self._warn_once(
+                "traced",
                 f"The step was traced before `attach`, so {len(steps)} updates did not follow the schedule "
-                f"of `{type(self).__name__}`. Trace it again after `attach`, or attach the model."
+                f"of `{type(self).__name__}`. Trace it again after `attach`, or attach the model.",
             )
         elif unused:
             self._warn_once(
+                "unused",
                 f"`{type(self._scheduled.optimizer).__name__}` does not use "
                 f"{', '.join(f'`{name}`' for name in unused)}: its updates do not follow that schedule of "
-                f"`{type(self).__name__}`, and `history` has no values of it."
+                f"`{type(self).__name__}`, and `history` has no values of it.",
             )
         for name, schedule in self._scheduled.schedules.items():
             if name not in unused:
@@ -296,9 +343,15 @@ class HyperparameterScheduler(Callback):
                 before = self._history.get(name, values[:0])
                 self._history[name] = np.concatenate([before, values])
 
-    def _warn_once(self, message: str) -> None:
-        # By its first words: the numbers in it change from epoch to epoch.
-        key = message[:24]
-        if key not in self._warned:
-            self._warned.add(key)
+    def _why_no_update(self) -> str:
+        if not self.model.trainable_variables:
+            return "the model has no trainable variables, since every layer is frozen"
+        if unwrap(self.model.optimizer) is not self.model.optimizer:
+            return "loss scaling skipped every batch, or the model's `train_step` uses another optimizer"
+        return "the model's `train_step` uses another optimizer"
+
+    def _warn_once(self, about: str, message: str) -> None:
+        """Warns, the first time in a `fit` that there is something to say about this."""
+        if about not in self._warned:
+            self._warned.add(about)
             warnings.warn(message, stacklevel=3)

@@ -45,7 +45,6 @@ _KERAS_3_11 = keras.__version__.startswith("3.11.")
 NOT_ON_TORCH = {
     "test_setting_momentum_by_hand_changes_nothing": "its step is eager",
     "test_a_step_that_was_traced_before_is_told": "its step is eager",
-    "test_the_optimizer_is_built_before_the_step_is_traced": "its step is eager",
     "test_the_model_is_left_to_itself_between_steps": "its step is eager",
     "test_what_the_update_does_not_use_is_told_and_not_shown[<lambda>-momentum]": "reading is using",
     "test_the_class_of_an_optimizer_can_be_swapped": "its optimizers have classes of their own",

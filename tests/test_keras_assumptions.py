@@ -10,6 +10,7 @@ import pytest
 
 import reference
 from keras_onecycle import OneCycle
+from keras_onecycle._keras import running_fit
 
 
 def fit(model: keras.Model, *callbacks: keras.callbacks.Callback) -> keras.Model:
@@ -85,40 +86,6 @@ def test_the_loss_in_the_logs_is_a_mean_since_the_last_reset() -> None:
         for x, y in reference.split(*reference.data(64), 8)
     ]
     np.testing.assert_allclose(losses, wanted, rtol=1e-5)
-
-
-def test_a_layer_inside_a_layer_is_seen_before_it_has_variables() -> None:
-    class Outer(keras.layers.Layer):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = keras.layers.Dense(1)
-
-        def build(self, input_shape: tuple) -> None:
-            self.built = True
-
-        def call(self, x: object) -> object:
-            return self.inner(x)
-
-    class Model(keras.Model):
-        def __init__(self) -> None:
-            super().__init__()
-            self.outer = Outer()
-
-        def build(self, input_shape: tuple) -> None:
-            self.outer.build(input_shape)
-            self.built = True
-
-        def call(self, x: object) -> object:
-            return self.outer(x)
-
-    model = Model()
-    model.build((None, 4))
-    assert model.built
-    assert model.outer.inner in model._flatten_layers()
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
-    # An optimizer built too early would not know the variables.
-    fit(model, OneCycle(0.01))
-    assert len(model.optimizer.variables) == 4
 
 
 def test_the_train_function_takes_and_returns_state_on_jax() -> None:
@@ -240,24 +207,39 @@ def test_a_backups_epoch_is_an_attribute_of_the_model(tmp_path: Path) -> None:
 
 
 def test_fit_calls_callbacks_from_a_list_that_takes_another_at_its_end() -> None:
-    ends: list[str] = []
+    seen: list[Any] = []
 
-    class Append(keras.callbacks.Callback):
+    class Look(keras.callbacks.Callback):
+        def set_model(self, model: keras.Model) -> None:
+            seen.append("set_model")
+
         def on_train_begin(self, logs: dict | None = None) -> None:
-            frame: Any = sys._getframe()
-            while not isinstance(frame.f_locals["self"], keras.callbacks.CallbackList):
-                frame = frame.f_back
+            seen.append("on_train_begin")
+            frame = sys._getframe(1)
+            assert frame.f_code in running_fit._CALLS
             callbacks = frame.f_locals["self"]
-            # The frame of `fit`, which holds it.
-            assert any(value is callbacks for value in frame.f_back.f_locals.values())
-            last = keras.callbacks.LambdaCallback(on_train_end=lambda logs: ends.append("last"))
+            assert isinstance(callbacks, keras.callbacks.CallbackList)
+            assert frame.f_back.f_code is running_fit._FIT
+            last = keras.callbacks.LambdaCallback(on_train_end=lambda logs: seen.append("last"))
             callbacks.callbacks.append(last)
 
         def on_train_end(self, logs: dict | None = None) -> None:
-            ends.append("own")
+            seen.append("on_train_end")
 
-    fit(compiled(), Append())
-    assert ends == ["own", "last"]
+    fit(compiled(), Look())
+    assert seen == ["set_model", "on_train_begin", "on_train_end", "last"]
+
+
+def test_a_dataset_of_unknown_length_counts_an_update_too_many() -> None:
+    # What `backend.after_data` is for. Should Keras mend it, that can go.
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("on TensorFlow a dataset ends inside a step")
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensor_slices(reference.data(40)).batch(4)
+    model = compiled()
+    model.fit(dataset.filter(lambda x, y: True), epochs=3, verbose=0)
+    assert int(model.optimizer.iterations) > 30
 
 
 def test_keras_counts_the_samples_of_its_loss() -> None:

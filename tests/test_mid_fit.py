@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import reference
-from keras_onecycle import HyperparameterScheduler, OneCycle, lr_find
+from keras_onecycle import HyperparameterScheduler, LRFinder, OneCycle, lr_find
 
 X, Y = reference.data(64)
 BATCHES = reference.split(X, Y, 8)
@@ -90,14 +90,126 @@ def test_another_schedule_in_mid_fit_is_refused_by_name(nested: Callable) -> Non
     assert model.steps_per_execution == 2
 
 
-def test_compile_in_mid_fit_is_refused() -> None:
+def test_compile_under_a_schedule_is_refused() -> None:
     def compile_anew(model: keras.Model) -> None:
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+
+    def compile_and_make(model: keras.Model) -> None:
+        compile_anew(model)
         model.make_train_function()
 
-    model = compiled()
-    with pytest.raises(ValueError, match=r"compiled anew during `fit`"):
-        fit(model, OneCycle(0.1), at_epoch(1, compile_anew))
+    with pytest.raises(ValueError, match=r"compiled anew, and `OneCycle`"):
+        fit(compiled(), OneCycle(0.1), at_epoch(1, compile_and_make))
+    for train in (lambda model: model.train_on_batch(*BATCHES[0]), fit):
+        model = compiled()
+        with OneCycle(0.1, total_steps=8).attach(model):
+            compile_anew(model)
+            with pytest.raises(ValueError, match=r"compiled anew, and `OneCycle`.*`detach\(\)`"):
+                train(model)
+        train(model)
+
+
+@pytest.mark.any_backend
+def test_one_callback_in_two_models_at_once_is_refused_and_the_outer_goes_on() -> None:
+    cycle, inner = OneCycle(0.1), compiled()
+
+    def nested(model: keras.Model) -> None:
+        for other in (inner, model):
+            with pytest.raises(
+                ValueError, match=r"This `OneCycle` is the callback of a `fit` that still"
+            ):
+                fit(other, cycle)
+
+    fit(model := compiled(), cycle, at_epoch(1, nested))
+    reference.assert_same_weights(model, trained_eagerly(BATCHES * 3, 24))
+    finder, second = (
+        LRFinder(num_steps=24, stop_factor=None),
+        LRFinder(num_steps=24, stop_factor=None),
+    )
+
+    def nested_test(model: keras.Model) -> None:
+        with pytest.raises(
+            ValueError, match=r"This `LRFinder` is the callback of a `fit` that still"
+        ):
+            fit(inner, finder)
+
+    fit(model, finder, at_epoch(1, nested_test))
+    fit(model, second)
+    np.testing.assert_allclose(finder.result.loss, second.result.loss, rtol=1e-5)
+    attached = OneCycle(0.1, total_steps=8).attach(model)
+    with pytest.raises(ValueError, match=r"This `OneCycle` is attached already.*`detach\(\)`"):
+        attached.attach(inner)
+
+
+def test_a_callback_of_an_interrupted_fit_serves_another_model() -> None:
+    def interrupt(model: keras.Model) -> None:
+        raise KeyboardInterrupt
+
+    first, second, cycle = compiled(), compiled(), OneCycle(0.1)
+    with pytest.raises(KeyboardInterrupt):
+        fit(first, cycle, at_epoch(1, interrupt))
+    fit(second, cycle)
+    assert type(first.optimizer) is type(second.optimizer) is type(keras.optimizers.SGD())
+    reference.assert_same_weights(second, trained_eagerly(BATCHES * 3, 24))
+
+
+class Loop:
+    """A loop of one's own, that keeps its `CallbackList` and begins it in another function."""
+
+    def __init__(self, model: keras.Model, *callbacks: keras.callbacks.Callback) -> None:
+        self.model = model
+        self.callbacks = keras.callbacks.CallbackList(
+            list(callbacks), model=model, epochs=3, steps=8
+        )
+
+    def begin(self) -> None:
+        self.callbacks.on_train_begin()
+
+    def run(self) -> None:
+        for epoch in range(3):
+            self.callbacks.on_epoch_begin(epoch)
+            for number, batch in enumerate(BATCHES):
+                self.callbacks.on_train_batch_begin(number)
+                loss = self.model.train_on_batch(*batch)
+                self.callbacks.on_train_batch_end(number, {"loss": loss})
+            self.callbacks.on_epoch_end(epoch)
+        self.callbacks.on_train_end()
+
+
+def test_a_loop_of_ones_own_with_a_list_of_callbacks() -> None:
+    model, cycle = compiled(), OneCycle(0.1)
+    loop = Loop(model, cycle)
+    loop.begin()
+    loop.run()
+    reference.assert_same_weights(model, trained_eagerly(BATCHES * 3, 24))
+    assert len(cycle.history["learning_rate"]) == 24
+    assert type(model.optimizer) is type(keras.optimizers.SGD())
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_range_test_in_a_loop_of_ones_own_is_undone(interrupted: bool) -> None:
+    def interrupt(model: keras.Model) -> None:
+        raise KeyboardInterrupt
+
+    model, finder = compiled(), LRFinder(num_steps=24, max_lr=0.1, stop_factor=None)
+    before = model.get_weights()
+    # Others set weights when training ends: the test is undone after them.
+    spoil = keras.callbacks.LambdaCallback(
+        on_train_end=lambda logs: model.set_weights([w + 1 for w in before])
+    )
+    loop = Loop(model, finder, spoil, *([at_epoch(2, interrupt)] if interrupted else []))
+    loop.begin()
+    if interrupted:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run()
+        finder.restore()
+    else:
+        loop.run()
+        wanted = LRFinder(num_steps=24, max_lr=0.1, stop_factor=None)
+        fit(compiled(), wanted)
+        np.testing.assert_allclose(finder.result.loss, wanted.result.loss, rtol=1e-5)
+    for got, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, kept)
 
 
 @pytest.mark.parametrize(

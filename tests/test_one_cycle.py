@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,22 +69,74 @@ def test_unknown_length_needs_total_steps() -> None:
         while True:
             yield from reference.split(x, y, 8)
 
-    class Stop(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-            self.model.stop_training = batch == 5
-
     model = compiled()
     before = model.get_weights()
     with pytest.raises(ValueError, match=r"total_steps=\.\.\..*steps_per_epoch"):
-        model.fit(batches(), verbose=0, callbacks=[OneCycle(0.03), Stop()])
+        model.fit(batches(), verbose=0, callbacks=[OneCycle(0.03), Stop(5)])
     for got, kept in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(got, kept)
     cycle = OneCycle(0.03, total_steps=12)
-    model.fit(batches(), verbose=0, callbacks=[cycle, Stop()])
+    model.fit(batches(), verbose=0, callbacks=[cycle, Stop(5)])
     assert_history(cycle, wanted(12, range(6)))
     cycle = OneCycle(0.03)
     model.fit(batches(), steps_per_epoch=4, epochs=2, verbose=0, callbacks=[cycle])
     assert_history(cycle, wanted(8))
+
+
+def batches_of(number: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    x, y = reference.data(8 * number)
+    yield from reference.split(x, y, 8)
+
+
+class Stop(keras.callbacks.Callback):
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.batch = batch
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.model.stop_training = batch == self.batch
+
+
+@pytest.mark.parametrize(
+    ("cycle", "arguments", "told"),
+    [
+        (lambda: OneCycle(0.03, total_steps=200), {}, r"data ended at step 10 of 200"),
+        (
+            lambda: OneCycle(0.03),
+            {"steps_per_epoch": 4, "epochs": 5},
+            r"data ended at step 1\d of 20",
+        ),
+        (lambda: OneCycle(0.03, total_steps=10), {}, None),
+        (lambda: OneCycle(0.03, total_steps=200), {"callbacks": [Stop(5)]}, None),
+    ],
+    ids=["unknown length", "run dry", "as long", "stopped"],
+)
+def test_data_that_end_before_the_cycle_are_told(
+    cycle: Any, arguments: dict, told: str | None, recwarn: pytest.WarningsRecorder
+) -> None:
+    callbacks = [cycle(), *arguments.get("callbacks", [])]
+    compiled().fit(batches_of(10), verbose=0, **{**arguments, "callbacks": callbacks})
+    ours = [str(w.message) for w in recwarn if "`OneCycle`" in str(w.message)]
+    # Nothing else is blamed for it. (Keras goes over the first batches of a generator that is dry again.)
+    assert len(ours) == bool(told)
+    assert not told or re.search(told, ours[0])
+
+
+@pytest.mark.any_backend
+def test_more_updates_than_a_schedule_can_have() -> None:
+    model = compiled()
+    with pytest.raises(ValueError, match=rf"at most 2147483647.*`OneCycle.*epochs={sys.maxsize}"):
+        fit(model, OneCycle(0.03), Stop(2), epochs=sys.maxsize)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+    fit(model, cycle := OneCycle(0.03, total_steps=12), Stop(2), epochs=sys.maxsize)
+    assert_history(cycle, wanted(12, range(3)))
+
+
+def test_frozen_layers_are_named_where_no_update_is_made() -> None:
+    model = compiled()
+    model.trainable = False
+    with pytest.warns(UserWarning, match=r"made no update.*every layer is frozen"):
+        fit(model, OneCycle(0.03))
 
 
 def test_a_second_fit_is_a_new_cycle() -> None:
@@ -594,25 +648,6 @@ def test_weight_decay_beside_learning_rate_and_momentum() -> None:
     reference.assert_same_weights(model, other)
     assert set(policy.history) == {"learning_rate", "momentum", "weight_decay"}
     assert model.optimizer.weight_decay == 0.1
-
-
-def test_the_optimizer_is_built_before_the_step_is_traced() -> None:
-    built: list[bool] = []
-
-    class Model(keras.Sequential):
-        def make_train_function(self, force: bool = False) -> object:
-            built.append(self.optimizer.built)
-            return super().make_train_function(force=force)
-
-    x, y = reference.data(16)
-    for layers, already in (([keras.Input((4,))], True), ([], False)):
-        built.clear()
-        model = Model([*layers, keras.layers.Dense(1)])
-        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss="mse")
-        model.fit(x, y, batch_size=4, verbose=0, callbacks=[OneCycle(0.01)])
-        # On JAX `fit` builds everything first. On TensorFlow a model without an input has no variables.
-        assert built[1] is (already or keras.backend.backend() == "jax")
-        assert len(model.optimizer.variables) == 4
 
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX looks for them itself")

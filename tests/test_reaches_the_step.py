@@ -6,13 +6,14 @@ to what PyTorch's formula says.
 
 import functools
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import keras
 import numpy as np
 import pytest
 
 import reference
-from keras_onecycle import OneCycle
+from keras_onecycle import HyperparameterScheduler, OneCycle, lr_find
 
 UPDATES = 10
 MAX_LR = {"SGD": 0.03, "RMSprop": 0.005, "Muon": 0.02, "Lion": 0.005}
@@ -148,6 +149,54 @@ def test_a_model_that_was_fit_before() -> None:
 def test_inside_a_loss_scale_optimizer(name: str) -> None:
     # Scales are powers of two: dividing the gradients again is exact.
     check(name, wrap=keras.optimizers.LossScaleOptimizer)
+
+
+@pytest.mark.skipif(find_spec("tensorflow") is None, reason="a dataset of TensorFlow")
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_dataset_of_unknown_length(jit_compile: bool) -> None:
+    # On TensorFlow, plain `fit` counts an update more at each epoch's end, and decays the weights in it.
+    import tensorflow as tf
+
+    if jit_compile and keras.backend.backend() != "tensorflow":
+        pytest.skip("the compiled step of the others takes a batch")
+    x, y = reference.data(40)
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(4).filter(lambda x, y: True)
+    model, other = reference.build(), reference.build()
+    make = OPTIMIZERS["SGD weight_decay"]
+    model.compile(make(), loss="mse", metrics=["mae"], jit_compile=jit_compile)
+    cycle = OneCycle(0.03, total_steps=30)
+    model.fit(dataset, epochs=3, verbose=0, callbacks=[cycle])
+    reference.train_eagerly(other, make(), reference.split(x, y, 4) * 3, setter("SGD", 30))
+    reference.assert_same_weights(model, other)
+    wanted = [reference.one_cycle(step, 30, max_lr=0.03)[0] for step in range(30)]
+    np.testing.assert_allclose(cycle.history["learning_rate"], wanted, rtol=1e-5)
+    assert int(model.optimizer.iterations) == 30
+    if not jit_compile:
+        result = lr_find(model, dataset, num_steps=40, stop_factor=None, max_lr=0.1, verbose=0)
+        np.testing.assert_allclose(result.lr, np.geomspace(1e-6, 0.1, 40), rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "float16"])
+def test_weights_in_half_precision(policy: str) -> None:
+    # As Keras alone with a float, to the digits that half precision has.
+    class Constant(HyperparameterScheduler):
+        def schedules(self, total_steps: int) -> dict[str, Callable]:
+            return {"learning_rate": lambda step: 0.01, "beta_1": lambda step: 0.9}
+
+    keras.config.set_dtype_policy(policy)
+    try:
+        models = []
+        for callbacks in ([], [Constant()]):
+            model = reference.build()
+            model.compile(keras.optimizers.Nadam(0.01, epsilon=1e-3), loss="mse")
+            model.fit(
+                *reference.data(32), batch_size=4, shuffle=False, verbose=0, callbacks=callbacks
+            )
+            models.append([np.array(w, "float32") for w in model.get_weights()])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for got, wanted in zip(*models, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0.02, atol=1e-3)
 
 
 def test_run_eagerly() -> None:

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 
 import reference
 import resumable_training
-from keras_onecycle import OneCycle
+from keras_onecycle import OneCycle, RangeTestResult
 
 HERE = Path(__file__).parent
 RESUMABLE = HERE / "resumable_training.py"
@@ -153,17 +154,34 @@ def test_the_optimizer_is_the_users_again() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Skipping variable loading")  # Keras pickles no slots.
-def test_the_optimizer_pickles_and_copies_in_mid_cycle() -> None:
+def test_what_is_made_of_the_optimizer_in_mid_cycle_is_its_own() -> None:
     x, y = reference.data(64)
     model = reference.build()
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
     with OneCycle(0.03, total_steps=8).attach(model):
         model.train_on_batch(x, y)
         optimizer = model.optimizer
-        for copied in (pickle.loads(pickle.dumps(optimizer)), copy.deepcopy(optimizer)):
+        # A number that is read leaves as a number.
+        for number in (optimizer.momentum, optimizer.learning_rate):
+            assert type(pickle.loads(pickle.dumps(number))) is type(copy.deepcopy(number)) is float
+        config = optimizer.get_config()
+        made = [
+            pickle.loads(pickle.dumps(optimizer)),
+            copy.copy(optimizer),
+            copy.deepcopy(optimizer),
+            optimizer.from_config(config),
+            type(optimizer).from_config(config),
+            type(optimizer)(**config),
+            optimizer.__class__(**config),
+            keras.optimizers.deserialize(keras.optimizers.serialize(optimizer)),
+        ]
+        for copied in made:
             assert type(copied) is type(keras.optimizers.SGD())
             assert copied.momentum == 0.9
             assert float(copied.learning_rate) == pytest.approx(0.01)
+            copied.momentum, copied.learning_rate = 0.5, 0.02
+            assert copied.momentum == 0.5
+            assert float(copied.learning_rate) == pytest.approx(0.02)
 
 
 @pytest.mark.any_backend
@@ -190,3 +208,52 @@ def test_training_killed_with_sigkill_goes_on(tmp_path: Path) -> None:
         for name in names:
             np.testing.assert_array_equal(rest[name], unbroken[name])
         assert rest["user_learning_rate"] == np.float32(0.01)
+
+
+# What a user has before the script of docs/training.md.
+BEFORE = """
+import os, signal
+import keras
+import reference
+
+x, y = reference.data(512)
+
+
+class Model(keras.Sequential):
+    def fit(self, *arguments, callbacks, **named):
+        def kill(epoch, logs):
+            if epoch == 5 and "KILL" in os.environ:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
+            callbacks = [*callbacks, keras.callbacks.LambdaCallback(on_epoch_begin=kill)]
+        return super().fit(*arguments, callbacks=callbacks, **{**named, "verbose": 0})
+
+
+keras.utils.set_random_seed(SEED)
+model = Model([keras.Input((4,)), keras.layers.Dense(1)])
+model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+"""
+
+
+@pytest.mark.any_backend
+def test_the_script_of_the_docs_goes_on_at_its_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (HERE.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    (script,) = (
+        block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "Backup" in block
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KILL", "1")
+    killed = python("-c", BEFORE.replace("SEED", "1") + script)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    monkeypatch.delenv("KILL")
+    kept = Path("range_test.json").read_bytes()
+    # With another seed, as where there is none: a second range test would find another rate.
+    names: dict[str, Any] = {}
+    exec(BEFORE.replace("SEED", "2") + script, names)
+    assert Path("range_test.json").read_bytes() == kept
+    cycle, max_lr = names["cycle"], RangeTestResult.load("range_test.json").suggest()
+    wanted = [reference.one_cycle(step, 48, max_lr=max_lr)[0] for step in range(20, 48)]
+    np.testing.assert_allclose(cycle.history["learning_rate"], wanted, rtol=1e-5)

@@ -1,10 +1,16 @@
 """What is copied of a model before a range test, and put back after it."""
 
+import dataclasses
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 
 import reference
+from keras_onecycle import OneCycle, lr_find
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.snapshot import Snapshot
 
@@ -49,3 +55,125 @@ def test_holds_copies_of_its_own() -> None:
     first, second = backend.read(kernel)[0], backend.read(kernel)[0]
     assert not np.shares_memory(first, second)
     assert first.flags.owndata
+
+
+# What is not built
+
+
+def frozen(optimizer: keras.Optimizer) -> keras.Model:
+    model = reference.build()
+    model.layers[0].trainable = False
+    model.compile(optimizer, loss="mse", metrics=["mae"])
+    return model
+
+
+def both() -> keras.Optimizer:
+    parts = keras.optimizers.SGD(0.01, momentum=0.9), keras.optimizers.Adam(0.01)
+    return keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(parts[0], {".*bias": parts[1]})
+    )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: keras.optimizers.SGD(0.01, momentum=0.9, use_ema=True),
+        lambda: keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.Nadam(0.01), initial_scale=1.0
+        ),
+        both,
+    ],
+)
+def test_a_range_test_leaves_what_is_not_built(make: Callable[[], keras.Optimizer]) -> None:
+    x, y = reference.data(64)
+    trained = []
+    for with_test in (False, True):
+        model = frozen(make())
+        keras.utils.set_random_seed(3)
+        kept = {name: type(value) for name, value in vars(model.optimizer).items()}
+        if with_test:
+            lr_find(model, x, y, batch_size=8, num_steps=10, max_lr=0.1, verbose=0)
+        assert not model.optimizer.built
+        assert {name: type(value) for name, value in vars(model.optimizer).items()} == kept
+        model.layers[0].trainable = True
+        # It shuffles, in the same order as without a test.
+        model.fit(x, y, batch_size=8, verbose=0, callbacks=[OneCycle(0.02)])
+        trained.append([*model.get_weights(), *state(model)])
+    for got, wanted in zip(*trained, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+
+
+on_tensorflow = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow",
+    reason="the others build the optimizer before a callback",
+)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("hook", ["on_train_begin", "on_epoch_begin"])
+def test_a_callback_unfreezes_layers_before_the_first_step(hook: str) -> None:
+    def unfreeze(*arguments: Any) -> None:
+        model.layers[0].trainable = True
+
+    model = frozen(keras.optimizers.SGD(0.01, momentum=0.9))
+    first = model.get_weights()[0]
+    later = keras.callbacks.LambdaCallback(**{hook: unfreeze})
+    model.fit(*reference.data(32), batch_size=4, verbose=0, callbacks=[OneCycle(0.1), later])
+    assert (model.get_weights()[0] != first).any()
+
+
+@on_tensorflow
+def test_a_train_step_trains_a_variable_of_its_own() -> None:
+    import tensorflow as tf
+
+    class WithTemperature(keras.Sequential):
+        def train_step(self, data: Any) -> dict[str, Any]:
+            x, y = data
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self(x) - y) ** 2) * self.temperature.value
+            variables = [*self.trainable_variables, self.temperature]
+            gradients = tape.gradient(loss, [v.value for v in variables])
+            self.optimizer.apply(gradients, variables)
+            return {"loss": loss}
+
+    model = WithTemperature([keras.Input((4,)), *reference.build().layers])
+    # In a list that Keras does not look into.
+    model.hidden = lambda: None
+    model.hidden.variables = [keras.Variable(1.0, name="temperature")]
+    WithTemperature.temperature = property(lambda self: self.hidden.variables[0])
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+    assert all(v is not model.temperature for v in model.trainable_variables)
+    model.fit(*reference.data(32), batch_size=4, verbose=0, callbacks=[OneCycle(0.1)])
+    assert float(model.temperature.value) < 1
+
+
+# Where variables are
+
+
+@dataclasses.dataclass
+class Holder:
+    variables: Any
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="there such a variable is a constant")
+@pytest.mark.parametrize(
+    "hold",
+    [Holder, lambda v: deque([v]), lambda v: Holder([{"a": deque([Holder(v)])}])],
+)
+def test_variables_in_objects_of_a_layer_are_put_back(hold: Callable[[Any], Any]) -> None:
+    class Counts(keras.layers.Layer):
+        def __init__(self, variable: Any) -> None:
+            super().__init__()
+            self.held = hold(variable)
+            self.count = variable.assign_add
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            if training:
+                self.count(1.0)
+            return x
+
+    variable = keras.Variable(5.0)
+    model = reference.build(Counts(variable))
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+    lr_find(model, *reference.data(32), batch_size=4, num_steps=5, verbose=0)
+    assert float(variable.value) == 5

@@ -10,7 +10,6 @@ from keras_onecycle._keras.compiled_step import compile_step
 from keras_onecycle._keras.derived_optimizer import DerivedOptimizer
 from keras_onecycle._keras.optimizer_traits import (
     batches_per_update,
-    build_optimizer,
     check_schedulable,
     counter_of,
     has_momentum,
@@ -63,6 +62,7 @@ class Attachment:
         self.counter = counter_of(self.optimizer)
         self.owner = owner
         self.attached = False
+        self._fit: RunningFit | None = None
         self._relative_rates = relative_rates(self.optimizer, rates)
         self._parts = {
             key: DerivedOptimizer(part, self._attributes(part, schedules, optional), owner)
@@ -108,8 +108,6 @@ class Attachment:
         An exception in `fit` leaves a callback no chance: then the model's next `fit` calls `at_next_fit`.
         """
         self._check_free()
-        if self.model is not None:
-            build_optimizer(self.model)
         self.plan(self._schedules, self.iterations())
         for part in self._parts.values():
             part.attach()
@@ -119,7 +117,7 @@ class Attachment:
             compile_step(self.model)
             if at_next_fit is not None:
                 self._fit, self._at_next_fit = RunningFit(), at_next_fit
-                vars(self.model)["make_train_function"] = self._make_train_function
+            vars(self.model)["make_train_function"] = self._make_train_function
 
     def detach(self) -> None:
         """Takes the schedules off: the optimizer's hyperparameters are the user's again."""
@@ -133,8 +131,18 @@ class Attachment:
             compile_step(self.model)
 
     def at_end_of_fit(self, act: Callable[[], None]) -> bool:
-        """Calls `act` when `fit` ends, after all callbacks; returns False where no `fit` goes on."""
-        return self._fit.at_end(act)
+        """Calls `act` when `fit` ends, after all callbacks; returns False without a `CallbackList`."""
+        return self._fit is not None and self._fit.at_end(act)
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether the `fit` that the schedules were attached in has ended, and they are still on."""
+        return self.attached and self._fit is not None and not self._fit.is_running()
+
+    @property
+    def is_in_a_callback(self) -> bool:
+        """Whether the `fit` that the schedules were attached in is calling a callback now."""
+        return self.attached and self._fit is not None and self._fit.is_calling()
 
     def iterations(self) -> int:
         """Returns the number of updates that the optimizer has made."""
@@ -217,14 +225,14 @@ class Attachment:
 
     def _make_train_function(self, force: bool = False) -> None:
         model = self.model
-        if not self._fit.is_running():
+        if self.was_interrupted:
             self._at_next_fit()
             self.detach()
             model.make_train_function(force=force)
         elif unwrap(model.optimizer) is not self.optimizer:
             raise ValueError(
-                f"The model was compiled anew during `fit`, and `{self.owner}` follows the optimizer that it "
-                "began with. End this `fit`, and begin another after `model.compile(...)`. "
+                f"The model was compiled anew, and `{self.owner}` follows the optimizer that it had before. "
+                "End this `fit`, or call `detach()`, and begin again after `model.compile(...)`. "
                 f"Received: optimizer={model.optimizer!r}"
             )
         elif force or model.train_function is None:

@@ -1,5 +1,6 @@
 """What differs between the backends, and nothing else."""
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -71,6 +72,38 @@ def sync(model: keras.Model) -> None:
     """Brings what a JAX train step holds back into the variables of the model."""
     if keras.backend.backend() == "jax":
         model.jax_state_sync()
+
+
+def after_data(train_step: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a `train_step` none of which runs where there is no batch of data.
+
+    On TensorFlow a dataset of unknown length ends inside a step: what depends on the batch is not done, but
+    Keras counts the update and applies weight decay all the same.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return train_step
+    import tensorflow as tf
+
+    def create(creator: Callable[..., Any], **arguments: Any) -> Any:
+        with outside_step():
+            return creator(**arguments)
+
+    def step(data: Any) -> Any:
+        parts = tf.nest.flatten(data, expand_composites=True)
+        batch = [part for part in parts if tf.is_tensor(part)]
+        with tf.control_dependencies(batch), tf.variable_creator_scope(create):
+            return train_step(data)
+
+    return step
+
+
+def outside_step() -> contextlib.AbstractContextManager[None]:
+    """Where variables are made, whose first values must not wait for a batch of data."""
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.control_dependencies(None)
 
 
 def resetting_train_step(model: keras.Model, reset_metrics: Callable[[], None]) -> Any:

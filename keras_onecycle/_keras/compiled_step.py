@@ -11,7 +11,7 @@ from keras_onecycle._keras import backend
 
 def compile_step(model: keras.Model, train_step: Callable[..., Any] | None = None) -> None:
     """Compiles the train step anew: hyperparameters are constants in it."""
-    step = train_step or model.train_step
+    step = backend.after_data(train_step or model.train_step)
     attributes = vars(model)
     before = attributes.get("train_step")
 

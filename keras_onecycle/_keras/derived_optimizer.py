@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.backend import standardize_dtype
 
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.optimizer_traits import counter_of, user_value
@@ -70,9 +71,15 @@ class DerivedOptimizer:
         return self.schedules[name](as_step(self.optimizer.iterations) - self._start)
 
     @contextmanager
-    def _apply(self) -> Iterator[None]:
+    def _apply(self, grads: Sequence[Any]) -> Iterator[None]:
         """Lets the optimizer find the values of this step."""
-        values = {name: ops.cast(self._now(name), float_dtype()) for name in self._stand_ins}
+        # A float takes the precision of what it meets; the learning rate is a variable of its own.
+        dtypes = {standardize_dtype(g.dtype) for g in grads if g is not None}
+        dtype = dtypes.pop() if len(dtypes) == 1 else float_dtype()
+        values = {
+            name: ops.cast(self._now(name), float_dtype() if name == "learning_rate" else dtype)
+            for name in self._stand_ins
+        }
         for name, value in values.items():
             self._stand_ins[name].hold(value)
         # A count, not a flag: under `MirroredStrategy` the replicas' threads are here together.
@@ -103,9 +110,7 @@ class DerivedOptimizer:
         value = self._now(name)
         if not backend.is_concrete(value):
             return value
-        number = StandInFloat(value)
-        number.refuse = lambda assigned: self._refuse(name, assigned)
-        return number
+        return StandInFloat(value, refuse=lambda assigned: self._refuse(name, assigned))
 
     def _refuse(self, name: str, value: Any) -> None:
         message = (
@@ -122,13 +127,17 @@ class DerivedOptimizer:
         """Makes the class that the optimizer has while it follows the schedules."""
         scheduled = self
 
+        def new(cls: Any, *arguments: Any, **named: Any) -> Any:
+            # What is made of the class, as `from_config` does, is of the base: it follows no schedule.
+            return base(*arguments, **named)
+
         def build(optimizer: Any, variables: Any) -> None:
-            with scheduled._users():
+            with scheduled._users(), backend.outside_step():
                 base.build(optimizer, variables)
 
         def apply(optimizer: Any, grads: Any, trainable_variables: Any = None) -> Any:
             scheduled.traced = True
-            with scheduled._apply():
+            with scheduled._apply(grads):
                 return base.apply(optimizer, grads, trainable_variables)
 
         def get_config(optimizer: Any) -> dict[str, Any]:
@@ -152,6 +161,7 @@ class DerivedOptimizer:
             "__doc__": base.__doc__,
             # Saving asks the object for its class, and must find the one that is registered.
             "__class__": property(lambda optimizer: base),
+            "__new__": new,
             "_keras_onecycle": scheduled,
             "build": build,
             "apply": apply,

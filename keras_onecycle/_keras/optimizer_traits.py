@@ -171,13 +171,3 @@ def user_value(optimizer: keras.Optimizer, name: str) -> float:
             f"`{type(optimizer).__name__}` has no number `{name}` to schedule. Received: {name}={value!r}"
         )
     return float(value)
-
-
-def build_optimizer(model: keras.Model) -> None:
-    """Makes the variables of the optimizer, as the first step does, if those of the model are there.
-
-    TensorFlow is slow to make them while it traces a step.
-    """
-    # Private, but nothing public sees a layer inside a layer, which may have no variables yet.
-    if not model.optimizer.built and all(layer.built for layer in model._flatten_layers()):
-        model.optimizer.build(model.trainable_variables)

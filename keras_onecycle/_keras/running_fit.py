@@ -1,54 +1,64 @@
-"""Whether the `fit` that a callback began in is still going on."""
+"""Whether the `fit` that a callback began in still runs."""
 
+import inspect
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
-import keras
+from keras import Model
+from keras.callbacks import CallbackList, LambdaCallback
+
+_FIT = inspect.unwrap(Model.fit).__code__
+_CALLS = {
+    member.__code__
+    for member in vars(CallbackList).values()
+    if isinstance(member, FunctionType) and member.__name__ != "__init__"
+}
 
 
 class RunningFit:
-    """The `fit` that calls the callback which makes this object.
+    """The `fit` that calls the callback which makes this object, or a loop of one's own that does.
 
-    Python's stack tells it exactly. Nothing else does: after an exception Keras calls no callback, and
-    `make_train_function` is called by the next `fit`, but also in the middle of one, by callbacks that
-    unfreeze layers, by `train_on_batch` and by a nested `fit`.
+    After an exception Keras calls no callback. What tells the model's next `fit` from one inside this
+    `fit` is that everything inside is called by a callback: then the `CallbackList` of this `fit` is on
+    Python's stack. A loop of one's own calls the model itself, so it runs until it says that it ends.
     """
 
     def __init__(self) -> None:
-        self._callbacks: Any = None
-        for frame in _stack():
-            caller = frame.f_locals.get("self")
-            if isinstance(caller, keras.callbacks.CallbackList):
-                # Weakly: what `fit` holds, the data and on JAX the weights, must not outlive it.
-                self._callbacks = weakref.ref(caller)
-                self._runner = frame.f_back.f_code if frame.f_back else None
-                break
+        self._callbacks: Any = lambda: None
+        self._is_of_keras = False
+        for frame in _calls_of_callbacks():
+            # Weakly: what `fit` holds, the data and on JAX the weights, must not outlive it.
+            self._callbacks = weakref.ref(frame.f_locals["self"])
+            self._is_of_keras = frame.f_back is not None and frame.f_back.f_code is _FIT
+            break
 
     def at_end(self, act: Callable[[], None]) -> bool:
-        """Calls `act` when training ends, after all callbacks; returns False where no `fit` goes on."""
-        if self._callbacks is None:
+        """Calls `act` when training ends, after all callbacks; returns False without a `CallbackList`."""
+        callbacks = self._callbacks()
+        if callbacks is None:
             return False
-        last = keras.callbacks.LambdaCallback(on_train_end=lambda logs: act())
-        self._callbacks().callbacks.append(last)
+        callbacks.callbacks.append(LambdaCallback(on_train_end=lambda logs: act()))
         return True
 
-    def is_running(self) -> bool:
-        """Whether it has neither returned nor raised."""
-        if self._callbacks is None:
-            # Callbacks that are called by hand: they end when `on_train_end` is called.
-            return True
+    def is_calling(self) -> bool:
+        """Whether it is calling a callback now."""
         callbacks = self._callbacks()
         return callbacks is not None and any(
-            frame.f_code is self._runner and any(v is callbacks for v in frame.f_locals.values())
-            for frame in _stack()
+            frame.f_locals["self"] is callbacks for frame in _calls_of_callbacks()
         )
 
+    def is_running(self) -> bool:
+        """Whether it has neither returned nor raised, as far as can be told."""
+        return not self._is_of_keras or self.is_calling()
 
-def _stack() -> Iterator[FrameType]:
+
+def _calls_of_callbacks() -> Iterator[FrameType]:
+    """Goes through the calls of a `CallbackList` that have not returned, from the innermost outwards."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        yield frame
+        if frame.f_code in _CALLS:
+            yield frame
         frame = frame.f_back

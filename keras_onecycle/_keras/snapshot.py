@@ -1,6 +1,8 @@
 """Copy and restore of the state of a model and all that belongs to it."""
 
+import collections
 import random
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.compiled_step import set_steps_per_execution
 
+_LIBRARIES = {*sys.stdlib_module_names, "keras", "tensorflow", "jax", "jaxlib", "torch", "numpy"}
 _HOLDERS = (
     keras.Layer,
     keras.Optimizer,
@@ -23,9 +26,10 @@ class Snapshot:
     """One copy, in host memory, of every variable that training changes.
 
     These are the variables of the model, its optimizer and its metrics, and those that are reached from
-    them: an attribute of a layer, optimizer, loss or metric, or in a list or dict of one. So the states of
-    stateful RNNs, a second optimizer and a variable of a loss are among them. What is not: a variable that
-    only a function knows (a closure, a global), and Keras's global seed.
+    them: through attributes of layers, optimizers, losses, metrics and objects of classes of the user's own,
+    and through containers. So the states of stateful RNNs, a second optimizer and a variable of a loss are
+    among them. What is not: a variable that only a function knows (a closure, a global), and Keras's
+    global seed. What was not built is not built again.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -37,10 +41,9 @@ class Snapshot:
             )
         self.model = model
         backend.sync(model)
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+        self._unbuilt = _Unbuilt(model)
         self._copies: list[tuple[Any, list[np.ndarray]]] = [
-            (variable, backend.read(variable)) for variable in _variables(model)
+            (thing, backend.read(thing)) for thing in _reach(model) if backend.is_variable(thing)
         ]
 
     def restore(self) -> None:
@@ -50,16 +53,52 @@ class Snapshot:
         self.model.reset_metrics()
         for variable, values in self._copies:
             backend.write(variable, values)
+        self._unbuilt.restore()
 
 
-def _variables(model: keras.Model) -> Iterator[Any]:
+class _Unbuilt:
+    """The optimizers, losses and metrics of a model that are not built yet, to be so again.
+
+    An optimizer is built at its first step, with what is trainable then.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        kinds = (keras.Optimizer, keras.Loss, keras.Metric)
+        parts = [t for t in _reach(model) if isinstance(t, kinds) and not getattr(t, "built", True)]
+        self._kept = [kept for part in parts for kept in _contents(vars(part), set())]
+
+    def restore(self) -> None:
+        """Puts back what they held, in the same containers."""
+        for container, contents in self._kept:
+            # By the methods of Python's own class: those of Keras and TensorFlow note each change.
+            if isinstance(container, list):
+                list.__setitem__(container, slice(None), contents)
+            else:
+                kind: Any = dict if isinstance(container, dict) else set
+                kind.clear(container)
+                kind.update(container, contents)
+
+
+def _contents(container: Any, seen: set[int]) -> Iterator[tuple[Any, Any]]:
+    """Goes through a container and those in it, each with a copy of its contents."""
+    if id(container) in seen:
+        return
+    seen.add(id(container))
+    kind = next((kind for kind in (dict, list, set) if issubclass(type(container), kind)), None)
+    if kind is not None:
+        yield container, kind(container)
+        inner = container.values() if kind is dict else container
+        for value in list(inner):
+            yield from _contents(value, seen)
+    # Containers of Keras and TensorFlow have attributes; a tracker knows what an object holds.
+    if (kind is not None and hasattr(container, "__dict__")) or hasattr(container, "stored_ids"):
+        yield from _contents(vars(container), seen)
+
+
+def _reach(model: keras.Model) -> Iterator[Any]:
+    """Goes through all that is reached from a model: the variables, and what holds them."""
     seen: set[int] = set()
-    left: list[Any] = [
-        model,
-        model.variables,
-        model.optimizer.variables,
-        model.metrics_variables,
-    ]
+    left: list[Any] = [model, model.variables, model.metrics_variables]
     while left:
         thing = left.pop()
         if id(thing) in seen:
@@ -69,21 +108,30 @@ def _variables(model: keras.Model) -> Iterator[Any]:
             yield thing
         elif isinstance(thing, Mapping):
             left.extend(thing.values())
-        elif isinstance(thing, (list, tuple, set, frozenset)):
+        elif isinstance(thing, (list, tuple, set, frozenset, collections.deque)):
             left.extend(thing)
-        elif isinstance(thing, _HOLDERS):
+        elif isinstance(thing, _HOLDERS) or _is_of_the_user(thing):
+            yield thing
             left.extend(vars(thing).values())
+
+
+def _is_of_the_user(thing: Any) -> bool:
+    """Whether a thing is an object with attributes, and not of Python or a library that Keras stands on."""
+    library = type(thing).__module__.partition(".")[0]
+    return hasattr(thing, "__dict__") and library not in _LIBRARIES
 
 
 class FitTraces:
     """What `fit` leaves beside variables: `history`, `stop_training` and other global random states.
 
+    On JAX and PyTorch `fit` also builds, before it calls a callback, what is not built yet.
     NumPy's and Python's are put back. TensorFlow's is not: a `tf.data.Dataset` that shuffles without a seed
     goes on in another order.
     """
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
+        self._unbuilt = _Unbuilt(model)
         self._history = vars(model).get("history")
         self._stop_training = model.stop_training
         self._steps_per_execution = model.steps_per_execution
@@ -92,6 +140,7 @@ class FitTraces:
     def remove(self) -> None:
         """Puts back what was there."""
         model = self._model
+        self._unbuilt.restore()
         set_steps_per_execution(model, self._steps_per_execution)
         model.stop_training = self._stop_training
         vars(model).pop("history", None)

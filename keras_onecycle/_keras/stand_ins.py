@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -99,8 +99,19 @@ class StandInFloat(float):
     It has what people read from and do to `optimizer.learning_rate`, which is a variable otherwise.
     """
 
-    refuse: Callable[[float], None]
     shape: tuple[int, ...] = ()
+
+    def __new__(cls, value: float, refuse: Callable[[float], None]) -> Self:
+        """Makes the number; `refuse` is called with what is assigned to it."""
+        number = super().__new__(cls, value)
+        number._refuse = refuse
+        return number
+
+    _refuse: Callable[[float], None]
+
+    def __reduce__(self) -> tuple[type, tuple[float]]:
+        # What is kept of it, in a copy or a file, is a float.
+        return float, (float(self),)
 
     @property
     def value(self) -> float:
@@ -113,4 +124,4 @@ class StandInFloat(float):
 
     def assign(self, value: float) -> None:
         """Says that the schedule alone sets the value."""
-        self.refuse(value)
+        self._refuse(value)

@@ -120,11 +120,9 @@ class RangeTest(Callback):
             stacklevel=2,
         )
 
-    def set_model(self, model: keras.Model) -> None:
-        # What a test that was interrupted left behind is not where the next one should begin. `fit`
-        # calls this first of all, before an interrupted test is forgotten.
+    def undo_interrupted(self) -> None:
+        """Restores the model: what a test left that was interrupted is not where the next one begins."""
         self.restore()
-        super().set_model(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.check()

@@ -49,11 +49,12 @@ def run_range_test(
     if once:
         # Keras would go over the first batches of a generator again: one epoch, whatever its length.
         fit_arguments["steps_per_epoch"] = None
+    # Before a batch is drawn to build the model.
+    traces = FitTraces(model)
     x = build_from(model, x)
     test.advice = "A generator must itself yield enough batches"
     test.set_model(model)
     test.check()
-    traces = FitTraces(model)
     try:
         # Before `fit`, which would otherwise count several batches for each step.
         set_steps_per_execution(model, 1)
