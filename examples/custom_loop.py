@@ -10,18 +10,26 @@ import argparse
 
 import keras
 import numpy as np
+from sklearn.datasets import load_digits
 
-from examples.quickstart import BATCH_SIZE, digits, network
 from keras_onecycle import OneCycle
+
+BATCH_SIZE, TEST = 32, 400
 
 
 def train(epochs: int) -> float:
     """Trains with one cycle and returns the test accuracy."""
-    (x, y), test = digits()
-    model = network(0, keras.optimizers.SGD(momentum=0.9))
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype("float32")
+    test, x, y = (x[:TEST], y[:TEST]), x[TEST:], y[TEST:]
+    model = keras.Sequential(
+        [keras.Input((64,)), keras.layers.Dense(64, "relu"), keras.layers.Dense(10)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(momentum=0.9), loss=loss, metrics=["accuracy"])
     order = np.random.default_rng(0)
     steps = len(x) // BATCH_SIZE
-    cycle = OneCycle(max_lr=0.05, total_steps=epochs * steps)
+    cycle = OneCycle(max_lr=0.3, total_steps=epochs * steps)
     with cycle.attach(model):
         for epoch in range(epochs):
             model.reset_metrics()

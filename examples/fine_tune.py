@@ -1,115 +1,91 @@
-"""Fine-tunes a network with a lower learning rate in its body than in its new head.
+"""Fine-tunes a network that has learned English to write Python, in five ways of equal length.
 
-usage: python examples/fine_tune.py [--seeds N] [--train-images N]
+usage: python -m examples.fine_tune [--seeds N] [--characters N] [--epochs N]
 
-A small convolutional network learns the digits 0 to 4 of scikit-learn. Its body is then trained on 5 to 9
-with a new head, from a few images, under one cycle: with one rate for all, and with a tenth of the head's
-rate in the body, each at several highest rates. What is shown is the accuracy on images that no training
-has seen.
+A GRU learns the next character of Python's language reference, as in the quickstart. It is then trained on a
+little Python: the first characters of the module `argparse`. What is shown is the loss on the rest of that
+module. Every training has its own range test and one cycle.
 """
 
 import argparse
-import sys
-from collections.abc import Sequence
-from itertools import product
+import inspect
 
 import keras
 import numpy as np
-from keras import layers
-from keras.optimizers import SGD, MultiOptimizer, OptimizerMap
+from keras.optimizers import AdamW, MultiOptimizer, OptimizerMap
 
-try:
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-except ImportError:
-    sys.exit("The digits come with scikit-learn: pip install '.[examples]' in your clone")
-
-from keras_onecycle import OneCycle
-
-KNOWN_LR = 0.1
-MAX_LRS = (0.03, 0.1, 0.3)
-Arrays = tuple[np.ndarray, np.ndarray]
+from examples.quickstart import BATCH_SIZE, STEPS, UNITS, characters, pairs, x, y
+from keras_onecycle import OneCycle, lr_find
 
 
-def digits(classes: Sequence[int], train_images: int, seed: int) -> tuple[Arrays, Arrays]:
-    """Returns images of some of the digits, to train on and to test on, with labels from 0."""
-    x, y = load_digits(return_X_y=True)
-    of_classes = np.isin(y, classes)
-    x = (x[of_classes] / 16.0).reshape(-1, 8, 8, 1).astype("float32")
-    y = y[of_classes] - min(classes)
-    train_x, test_x, train_y, test_y = train_test_split(
-        x, y, train_size=train_images, stratify=y, random_state=seed
-    )
-    return (train_x, train_y), (test_x, test_y)
-
-
-def body() -> keras.Model:
-    """Returns the layers that are kept."""
-    return keras.Sequential(
-        [
-            keras.Input((8, 8, 1)),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(64, 3, padding="same", activation="relu"),
-            layers.Flatten(),
-            layers.Dense(64, activation="relu"),
-        ],
-        name="body",
-    )
-
-
-def train(
-    features: keras.Model, optimizer: keras.Optimizer, max_lr: float, data: Arrays, epochs: int
-) -> keras.Model:
-    """Returns a network of `features` and a new head, trained with one cycle."""
-    model = keras.Sequential([features, layers.Dense(5, name="head")])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss=loss, metrics=["accuracy"])
-    model.fit(*data, batch_size=16, epochs=epochs, verbose=0, callbacks=[OneCycle(max_lr)])
+def network(weights=None):
+    """A network that reads characters and guesses the next, with `weights` if they are given."""
+    model = keras.Sequential()
+    model.add(keras.layers.Embedding(len(characters), 32, name="embedding"))
+    model.add(keras.layers.GRU(UNITS, return_sequences=True, name="gru"))
+    model.add(keras.layers.Dense(len(characters), name="head"))
+    model.build((None, None))
+    if weights:
+        model.set_weights(weights)
     return model
 
 
-def layer_wise() -> keras.Optimizer:
-    """Returns an optimizer whose body has a tenth of the head's rate, whatever `max_lr` is."""
-    parts = {r".*body/.*": SGD(0.01, momentum=0.9)}
-    return MultiOptimizer(OptimizerMap(SGD(0.1, momentum=0.9), parts))
+def fit(model, optimizer, x, y, epochs, **arguments):
+    """Compiles; finds a rate; trains one cycle with it."""
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    max_lr = lr_find(model, x, y, batch_size=BATCH_SIZE, verbose=0).suggest()
+    model.fit(x, y, BATCH_SIZE, epochs, 0, [OneCycle(max_lr)], **arguments)
+    return max_lr
 
 
-def one_rate() -> keras.Optimizer:
-    """Returns an optimizer with the same rate everywhere."""
-    return SGD(0.1, momentum=0.9)
+def freeze(model, frozen):
+    """Freezes what was pretrained, or makes it trainable again."""
+    for layer in model.layers[:-1]:
+        layer.trainable = not frozen
 
 
-def main() -> None:
-    """Trains, and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--train-images", type=int, default=50, help="of the digits 5 to 9")
-    arguments = parser.parse_args()
-    methods = {"one rate for all": one_rate, "a tenth of it in the body": layer_wise}
-    reached: dict[tuple[str, float], list[float]] = {}
-    for seed in range(arguments.seeds):
-        keras.utils.set_random_seed(seed)
-        known = digits(range(5), 600, seed)[0]
-        learned = train(body(), one_rate(), KNOWN_LR, known, epochs=10).layers[0].get_weights()
-        few, test = digits(range(5, 10), arguments.train_images, seed)
-        for name, max_lr in product(methods, MAX_LRS):
-            keras.utils.set_random_seed(1000 + seed)
-            features = body()
-            features.set_weights(learned)
-            model = train(features, methods[name](), max_lr, few, epochs=20)
-            accuracy = 100 * model.evaluate(*test, verbose=0)[1]
-            reached.setdefault((name, max_lr), []).append(accuracy)
-    print(f"\nTest accuracy in percent, fine-tuned on {arguments.train_images} images:\n")
-    print(f"| max_lr | {' | '.join(map(str, MAX_LRS))} |\n{'| --- ' * (len(MAX_LRS) + 1)}|")
-    for name in methods:
-        cells = []
-        for max_lr in MAX_LRS:
-            values = reached[name, max_lr]
-            spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.1f}{spread}")
-        print(f"| {name} | {' | '.join(cells)} |")
+def layer_wise():
+    """A tenth of the head's rate in what was pretrained, whatever `max_lr` is."""
+    return MultiOptimizer(OptimizerMap(AdamW(1e-4), {".*head/.*": AdamW(1e-3)}))
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--characters", type=int, default=20_000, help="of Python to train on")
+    parser.add_argument("--epochs", type=int, default=20)
+    options = parser.parse_args()
+    source, epochs = inspect.getsource(argparse), options.epochs
+    few, rest = pairs(source[: options.characters]), pairs(source[options.characters :])
+    losses = {}
+
+    def judge(name, model, *rates):
+        """Keeps the loss on the rest of the module."""
+        losses.setdefault(name, []).append(model.evaluate(*rest, verbose=0))
+        told = ", ".join(f"{rate:.3g}" for rate in rates)
+        print(f"seed {seed}, {name}: max_lr={told}, loss {losses[name][-1]:.3f}", flush=True)
+
+    for seed in range(options.seeds):
+        keras.utils.set_random_seed(seed)
+        pretrained = network()
+        fit(pretrained, AdamW(), x, y, 8, steps_per_epoch=STEPS)
+        judge("not fine-tuned", pretrained)
+        weights = pretrained.get_weights()
+        model = network()
+        judge("not pretrained", model, fit(model, AdamW(), *few, epochs))
+        model = network(weights)
+        judge("all layers, one rate", model, fit(model, AdamW(), *few, epochs))
+        model = network(weights)
+        judge("all layers, a tenth in the body", model, fit(model, layer_wise(), *few, epochs))
+        model = network(weights)
+        freeze(model, True)
+        judge("the head alone", model, fit(model, AdamW(), *few, epochs))
+        model = network(weights)
+        freeze(model, True)
+        first = fit(model, AdamW(), *few, epochs // 4)
+        freeze(model, False)  # what is trainable has changed: compile again, test again
+        second = fit(model, AdamW(), *few, epochs - epochs // 4)
+        judge("the head alone, then all layers", model, first, second)
+    print("\n| training | loss on the rest |\n| --- | --- |")
+    for name, values in losses.items():
+        print(f"| {name} | {np.mean(values):.3f} ± {np.std(values, ddof=len(values) > 1):.3f} |")

@@ -90,7 +90,12 @@ def l2(weight_decay: float) -> keras.Regularizer | None:
 
 def digits() -> Task:
     """The 1,797 handwritten digits of scikit-learn, of 8 by 8 pixels."""
-    from examples.quickstart import digits as load
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16.0).reshape(-1, 8, 8, 1).astype("float32")
+    x, test_x, y, test_y = train_test_split(x, y, test_size=400, stratify=y, random_state=0)
 
     def network(weight_decay: float, dropout: float) -> keras.Model:
         layers: list[Any] = [keras.Input((8, 8, 1))]
@@ -108,7 +113,7 @@ def digits() -> Task:
             [*layers, keras.layers.Dense(10, kernel_regularizer=l2(weight_decay))]
         )
 
-    return Task(*load(), network, epochs=8)
+    return Task((x, y), (test_x, test_y), network, epochs=8)
 
 
 def tabular(name: str, epochs: int) -> Task:

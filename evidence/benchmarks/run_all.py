@@ -26,7 +26,6 @@ BENCHMARKS = (
     "suggestion_on_new_tasks",
     "input_pipeline",
     "train_step",
-    "equal_tuning",
     "stop_rule",
 )
 
