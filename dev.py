@@ -1,7 +1,7 @@
 """Sets up an environment in `.venv` and runs something in it; needs nothing but Python 3.11 or newer.
 
-usage: python3 dev.py SCRIPT [ARGUMENT ...]         quickstart, fine_tune, custom_loop, recipe, train_cifar10,
-                                                    reproduce
+usage: python3 dev.py SCRIPT [ARGUMENT ...]         quickstart, fine_tune, transformer, custom_loop, recipe,
+                                                    train_cifar10, reproduce
        python3 dev.py benchmarks [NAME ...]         the benchmarks: --help says which
        python3 dev.py test [PYTEST_ARGUMENT ...]    the tests, with TensorFlow and JAX at the same time
        python3 dev.py test torch [...]              the tests, with PyTorch
@@ -44,6 +44,7 @@ SCRIPTS = {
     "custom_loop": "examples.custom_loop",
     "recipe": "examples.recipe",
     "fine_tune": "examples.fine_tune",
+    "transformer": "examples.transformer",
     "train_cifar10": "examples.cifar10.train",
     "reproduce": "evidence.reproduction",
 }

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_onecycle import OneCycle
+
 DOCS = Path(__file__).parent.parent / "docs"
 UPDATES = 26
 
@@ -61,3 +63,68 @@ def test_warm_restarts_are_those_of_pytorch(t_mul: float) -> None:
         length *= t_mul
     of = history(scheduler("Warm restarts", 0.1, 4, t_mul))
     np.testing.assert_allclose(of["learning_rate"], values[:UPDATES], rtol=1e-4, atol=1e-8)
+
+
+def small() -> tuple[keras.Model, Any, Any, Any]:
+    keras.utils.set_random_seed(0)
+    backbone = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.BatchNormalization()],
+        name="backbone",
+    )
+    model = keras.Sequential([keras.Input((4,)), backbone, keras.layers.Dense(3, name="head")])
+    x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+    y = np.argmax(x[:, :3], axis=1)
+    return model, backbone, x, y
+
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def distances(model: keras.Model, x: Any, y: Any, max_lr: Any) -> list[float]:
+    """How far the weights of the backbone, and those of the head, move in one cycle at most."""
+    parts = (model.get_layer("backbone"), model.get_layer("head"))
+    before = [part.get_weights() for part in parts]
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0, callbacks=[OneCycle(max_lr)])
+    return [
+        max(np.abs(new - old).max() for new, old in zip(part.get_weights(), of, strict=True))
+        for part, of in zip(parts, before, strict=True)
+    ]
+
+
+def test_frozen_and_then_unfrozen_and_compiled_again() -> None:
+    model, backbone, x, y = small()
+    backbone.trainable = False
+    model.compile(keras.optimizers.AdamW(), LOSS)
+    of_backbone, of_head = distances(model, x, y, 0.01)
+    assert of_backbone == 0
+    assert of_head > 0.005
+    backbone.trainable = True
+    model.compile(keras.optimizers.AdamW(), LOSS)
+    assert min(distances(model, x, y, 0.01)) > 0.005
+
+
+def test_without_compiling_again_keras_stops() -> None:
+    model, backbone, x, y = small()
+    backbone.trainable = False
+    model.compile(keras.optimizers.AdamW(), LOSS)
+    model.fit(x, y, verbose=0)
+    backbone.trainable = True
+    model.make_train_function(force=True)
+    with pytest.raises((ValueError, KeyError)):
+        model.fit(x, y, verbose=0)
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"), reason="Keras 3.15 has MultiOptimizer"
+)
+def test_two_steps_with_one_optimizer() -> None:
+    model, _, x, y = small()
+    # Its averages move, whatever the rate is.
+    model.get_layer("backbone").layers[-1].trainable = False
+    adamw = keras.optimizers.AdamW
+    parts = keras.optimizers.OptimizerMap(adamw(), {".*head/.*": adamw()})
+    model.compile(keras.optimizers.MultiOptimizer(parts), LOSS)
+    of_backbone, of_head = distances(model, x, y, {"default": 1e-12, ".*head/.*": 0.01})
+    assert of_backbone < 1e-9
+    assert of_head > 0.005
+    assert min(distances(model, x, y, {"default": 0.01, ".*head/.*": 0.01})) > 0.005

@@ -13,7 +13,7 @@ NOTEBOOKS = Path(__file__).parent.parent / "examples" / "notebooks"
 pytestmark = pytest.mark.any_backend
 
 
-@pytest.mark.parametrize("name", ["quickstart", "fine_tuning"])
+@pytest.mark.parametrize("name", ["quickstart"])
 def test_a_notebook_was_executed_from_top_to_bottom(name: str) -> None:
     cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
