@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from examples.cifar10.kernels import Convolution, Normalization
 from keras_onecycle._arguments import check_bool, check_float, check_int
 
 _STAGES = (16, 32, 64)
@@ -25,7 +26,8 @@ def resnet(
     A 3x3 convolution, three stages of `(depth - 2) / 6` blocks with 16, 32 and 64 filters, the mean
     over all places, and a dense layer. A block is two 3x3 convolutions, each with batch normalization
     and without bias; where a stage halves the image, the shortcut takes every second pixel and
-    fills the new channels with zeros. Kernels start as He et al. draw them.
+    fills the new channels with zeros. Kernels start as He et al. draw them. Convolutions have one pixel
+    of zeros on each side, so that those that halve the image see what the shortcut takes.
 
     Example:
 
@@ -84,7 +86,7 @@ def resnet(
         kernels["kernel_regularizer"] = keras.regularizers.L2(weight_decay / 2)
 
     def normalized_convolution(x: Any, filters: int, strides: int = 1) -> Any:
-        x = layers.Conv2D(
+        x = Convolution(
             filters,
             3,
             strides,
@@ -93,9 +95,9 @@ def resnet(
             data_format="channels_last",
             **kernels,
         )(x)
-        return layers.BatchNormalization(
-            momentum=batch_norm_momentum, epsilon=1e-5, synchronized=synchronized
-        )(x)
+        return Normalization(momentum=batch_norm_momentum, epsilon=1e-5, synchronized=synchronized)(
+            x
+        )
 
     def block(x: Any, filters: int, strides: int) -> Any:
         shortcut = x

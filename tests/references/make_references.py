@@ -1,6 +1,6 @@
 """Writes the values that PyTorch and fastai give, which the tests compare with.
 
-usage: python tests/references/make_references.py FASTAI_SCHEDULE_PY
+usage: PYTHONPATH=. python tests/references/make_references.py FASTAI_SCHEDULE_PY
 
 Needs PyTorch. FASTAI_SCHEDULE_PY is `fastai/callback/schedule.py` of an unpacked fastai wheel; the four
 suggestion functions are taken out of it, since importing fastai needs torchvision.
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+from evidence.reproduction.cifar_resnet.pytorch_reference import resnet
 
 HERE = Path(__file__).parent
 MOMENTUM = {"base_momentum": 0.85, "max_momentum": 0.95}
@@ -92,13 +94,62 @@ def suggestions(source: str) -> list[dict]:
     return cases
 
 
+def resnet_steps() -> list[dict]:
+    """Returns logits and norms of the weights of ResNet-8 before and after updates at a constant rate.
+
+    Weights and images are drawn from NumPy, in the order of the layers, kernels as Keras has them.
+    """
+    rng = np.random.default_rng(0)
+    model = resnet(8)
+    kinds = (torch.nn.Conv2d, torch.nn.BatchNorm2d, torch.nn.Linear)
+    layers = [module for module in model.modules() if isinstance(module, kinds)]
+    with torch.no_grad():
+        for layer in layers:
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.weight.copy_(torch.tensor(rng.uniform(0.5, 1.5, layer.num_features)))
+                layer.bias.copy_(torch.tensor(rng.uniform(-0.5, 0.5, layer.num_features)))
+                continue
+            kernel = layer.weight.permute(2, 3, 1, 0) if layer.weight.ndim == 4 else layer.weight.T
+            kernel.copy_(torch.tensor(0.1 * rng.standard_normal(kernel.shape)))
+            if layer.bias is not None:
+                layer.bias.zero_()
+    x = rng.standard_normal((4, 16, 32, 32, 3)).astype("float32")
+    y = rng.integers(0, 10, (4, 16))
+    images, labels = torch.tensor(x).permute(0, 1, 4, 2, 3), torch.tensor(y)
+    decay = 0.01
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in model.parameters() if p.ndim == 1]},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.02, momentum=0.9)
+
+    def seen() -> dict:
+        model.eval()
+        with torch.no_grad():
+            logits = model(images[0]).tolist()
+        model.train()
+        state = model.state_dict().items()
+        norms = [float(v.double().norm()) for name, v in state if "num_batches" not in name]
+        return {"logits": logits, "norms": norms}
+
+    before = seen()
+    for batch, of_batch in zip(images, labels, strict=True):
+        loss = torch.nn.functional.cross_entropy(model(batch), of_batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    settings = {"learning_rate": 0.02, "momentum": 0.9, "weight_decay": decay}
+    return [{"settings": settings, "before": before, "after": seen()}]
+
+
 def main() -> None:
-    """Writes both files beside this one."""
+    """Writes the files beside this one."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     versions = {"torch": torch.__version__}
     for name, cases in (
         ("pytorch_one_cycle", one_cycles()),
+        ("pytorch_resnet", resnet_steps()),
         ("fastai_suggestions", suggestions(Path(sys.argv[1]).read_text(encoding="utf-8"))),
     ):
         text = json.dumps({"versions": versions, "cases": cases})
