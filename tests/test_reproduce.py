@@ -13,6 +13,7 @@ from evidence.reproduction import MissingRunError, length_factor
 from evidence.reproduction import __main__ as reproduce
 from evidence.reproduction.cifar_resnet import figures, full_size
 from evidence.reproduction.cifar_resnet import trainings as cifar_trainings
+from evidence.reproduction.cifar_resnet.beside_reference import beside_reference
 from evidence.reproduction.cifar_resnet.presets import PRESETS, Preset
 from evidence.reproduction.cifar_resnet.trainings import Trainings
 from evidence.reproduction.mnist_lenet import figures as lenet_figures
@@ -267,6 +268,40 @@ def test_beside_the_published_stands_what_is_trained(
     assert "| ResNet-56 | one cycle | 2 |  | 70.10 ± 0.10 (3 seeds) |" in told
     assert "| ResNet-56 | one cycle | 50 | 92.31 (fastai) | 79.39 ± 0.10 (3 seeds) |" in told
     assert "| ResNet-56 | piecewise constant | 164 | 93.03 (He et al.) |  |" in told
+
+
+def test_the_example_stands_beside_the_reference(tmp_path: Path) -> None:
+    results = tmp_path / "evidence" / "results" / "super-convergence"
+    settings = {"depth": 20, "policy": "one_cycle", "epochs": 30, "batch_size": 512, "max_lr": 3.0}
+    for name, accuracy, changes in (
+        ("pytorch-reference/a.json", 0.89, {}),
+        ("pytorch-reference/b.json", 0.90, {"seed": 1}),
+        ("pytorch-reference/c.json", 0.86, {"epochs": 15}),
+        ("resnet20/x/results.json", 0.88, {"padding": "reflect"}),
+        ("resnet20/y/results.json", 0.87, {"max_lr": 1.0}),
+    ):
+        content = {"settings": {**settings, **changes}, "test_accuracy": accuracy}
+        write_json(results / name, content)
+    lines = beside_reference(tmp_path).splitlines()
+    assert lines[2:] == [
+        "| ResNet-20 | one cycle | 15 | 3 | 86.00 (1 seed) |  |",
+        "| ResNet-20 | one cycle | 30 | 3 | 89.50 ± 0.71 (2 seeds) | 88.00 (1 seed) |",
+    ]
+
+
+def test_all_rates_are_tuned_in_as_many_epochs(
+    trained: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = replace(PRESET, tuning_epochs=3, cosine_epochs=(5,), momentum_at_equal_steps=True)
+    monkeypatch.setitem(PRESETS, "cpu", preset)
+    told = figures.super_convergence(in_folder(tmp_path))
+    assert {one.epochs for one in trained if one.seed == preset.tuning_seed} == {3}
+    assert {one.epochs for one in trained if one.policy == "cosine"} == {3, 5}
+    assert "in 3 epochs:" in told
+    # 1 / (1 - 0.85) is 0.667 / (1 - 0.9) is 0.333 / (1 - 0.95).
+    told = figures.momentum(in_folder(tmp_path))
+    assert "| constant 0.9, rates to 0.667 |" in told
+    assert "| constant 0.95, rates to 0.333 |" in told
 
 
 def test_without_results_nothing_is_written(trained: list, tmp_path: Path, page: Path) -> None:

@@ -224,6 +224,8 @@ def test_the_processor_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert {"fpu", "avx512_bf16"} <= precision.cpu_flags(cpuinfo)
     assert "amx_bf16" not in precision.cpu_flags(cpuinfo)
     assert precision.cpu_flags(tmp_path / "none") == set()
+    assert precision.processor(cpuinfo) == "amx_bf16, avx512_bf16"  # The name, and what it has.
+    assert precision.processor(tmp_path / "none") == "cpu"
     for flags, wanted in (({"avx512_bf16"}, "mixed_bfloat16"), ({"avx2"}, "float32")):
         monkeypatch.setattr(precision, "cpu_flags", lambda flags=flags: flags)
         assert precision.fast_precision()[0] == wanted

@@ -19,13 +19,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evidence.benchmarks.measuring import rounds, saving
 from evidence.pages import table
+from examples.cifar10.precision import processor
 
 LABELS = {
     "pytorch": "PyTorch alone",
@@ -166,17 +166,6 @@ def markdown(results: dict[str, Any]) -> str:
             for row in rows
         ],
     )
-
-
-def processor() -> str:
-    """Returns the processor's name and what it has for bfloat16, as Linux tells them."""
-    from examples.cifar10.precision import BFLOAT16_FLAGS, cpu_flags
-
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    name = next(names, "unknown")
-    return ", ".join([name, *sorted(BFLOAT16_FLAGS & cpu_flags())])
 
 
 def main(command_line: Sequence[str] | None = None) -> None:

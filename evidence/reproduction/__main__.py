@@ -20,6 +20,7 @@ from evidence.pages import ROOT, fill
 from evidence.reproduction import SEEDS, MissingRunError
 from evidence.reproduction.cifar_resnet import figures as cifar_figures
 from evidence.reproduction.cifar_resnet import trainings as cifar_trainings
+from evidence.reproduction.cifar_resnet.beside_reference import beside_reference
 from evidence.reproduction.cifar_resnet.full_size import OF_PRESETS, full_size
 from evidence.reproduction.cifar_resnet.presets import PRESETS
 from evidence.reproduction.mnist_lenet import figures as lenet_figures
@@ -89,7 +90,8 @@ def make_full_size(arguments: argparse.Namespace) -> dict[str, str]:
     except MissingRunError as error:
         print(f"left out: {error}")
         return {}
-    machines = {one.machines() for one in of_presets}
+    machines = {told for one in of_presets if (told := one.machines())}
+    made["full-size/reference"] = beside_reference(arguments.out)
     return {**made, "full-size/machines": f"Trained on: {'; '.join(sorted(machines))}."}
 
 

@@ -67,6 +67,16 @@ def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> set[str]:
     return {flag for line in lines if line.startswith("flags") for flag in line.split()}
 
 
+def processor(path: Path = Path("/proc/cpuinfo")) -> str:
+    """Returns the name of the CPU, where Linux tells it, with its instructions for bfloat16."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "cpu"
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return ", ".join([next(names, "cpu"), *sorted(BFLOAT16_FLAGS & cpu_flags(path))])
+
+
 def _number(device: Any) -> float | None:
     """Returns the compute capability of a JAX device; AMD's are names and not numbers."""
     try:

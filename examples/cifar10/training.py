@@ -17,7 +17,7 @@ import keras
 
 from examples.cifar10 import data
 from examples.cifar10.devices import Devices
-from examples.cifar10.precision import fast_precision
+from examples.cifar10.precision import fast_precision, processor
 from examples.cifar10.resnet import resnet
 from examples.cifar10.resume import Backup, Log, check_settings, read_log, save_weights
 from examples.cifar10.settings import POLICIES, Settings, read_json, write_json
@@ -41,14 +41,15 @@ def environment() -> dict[str, Any]:
             module.config.experimental.get_device_details(name).get("device_name", "GPU")
             for name in names
         ] or ["cpu"]
+    on_cpu = set(devices) == {"cpu"}
     return {
         "backend": backend,
         "keras": keras.__version__,
         backend: module.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "devices": devices,
+        "cores": module.get_num_threads() if on_cpu and backend == "torch" else os.cpu_count(),
+        "devices": [processor()] if on_cpu else devices,
     }
 
 

@@ -65,7 +65,10 @@ def super_convergence(trainings: Trainings) -> str:
     cycles, piecewise = of_length["one_cycle"], of_length["piecewise"]
     kinds = {"one cycle": cycles, "piecewise constant": piecewise}
     if "cosine" in best:
-        kinds["CosineDecay with warm-up"] = [trainings.runs(policy="cosine", max_lr=best["cosine"])]
+        lengths = trainings.preset.cosine_epochs or (trainings.preset.base.epochs,)
+        kinds["CosineDecay with warm-up"] = [
+            trainings.runs(policy="cosine", max_lr=best["cosine"], epochs=n) for n in lengths
+        ]
     axes = panels(2)
     for number, (label, kind) in enumerate(kinds.items()):
         for runs, line in zip(kind, cycle(("-", "--", ":", "-.")), strict=False):
@@ -106,10 +109,12 @@ def super_convergence(trainings: Trainings) -> str:
     grid_lines = "\n".join(
         f"- {grid_text(policy.replace('_', ' '), grid)}" for policy, grid in grids.items()
     )
+    length = "for the shortest one cycle and CosineDecay, and for the middle length of piecewise constant"
+    if trainings.preset.tuning_epochs is not None:
+        length = f"in {trainings.preset.tuning_epochs} epochs"
     return text + (
         "Each learning rate is the best of one grid, by the test accuracy (%) of a seed that is not among "
-        "those above, for the shortest one cycle and CosineDecay, and for the middle length of piecewise "
-        f"constant:\n\n{grid_lines}"
+        f"those above, {length}:\n\n{grid_lines}"
     )
 
 
@@ -200,10 +205,17 @@ def momentum(trainings: Trainings) -> str:
     kinds: dict[str, dict[str, Any]] = {"cyclical, 0.95 to 0.85": {}}
     for value in (0.8, 0.85, 0.9, 0.95):
         kinds[f"constant {value}"] = {"cycle_momentum": False, "momentum": value}
+    if trainings.preset.momentum_at_equal_steps:
+        # The same rate / (1 - momentum) as the cycle at its highest rate, where its momentum is lowest.
+        lowest = trainings.preset.base.base_momentum
+        for value in (0.9, 0.95):
+            lower = float(f"{rate * (1 - value) / (1 - lowest):.3g}")
+            constant = {"cycle_momentum": False, "momentum": value, "max_lr": lower}
+            kinds[f"constant {value}, rates to {lower:g}"] = constant
     axes = panels(2)
     rows = []
     for label, changes in kinds.items():
-        runs = trainings.runs(max_lr=rate, **changes)
+        runs = trainings.runs(**{"max_lr": rate, **changes})
         draw_by_epoch(axes, runs, label)
         rows.append([label, spread(accuracies(runs))])
     save(trainings.pictures, "momentum", axes[0])

@@ -12,7 +12,7 @@ from evidence.reproduction.cifar_resnet.trainings import Trainings, accuracies
 from evidence.reproduction.drawing import draw_ends, finish, panels, save, spread
 
 # What is trained at this size.
-OF_PRESETS = ("accelerator",)
+OF_PRESETS = ("resnet20", "accelerator")
 POLICIES = {
     "one_cycle": "one cycle",
     "piecewise": "piecewise constant",
@@ -91,7 +91,7 @@ def reached(trainings: Trainings) -> dict[str, dict[int, np.ndarray]]:
     lengths = {
         "one_cycle": preset.cycle_epochs,
         "piecewise": preset.baseline_epochs,
-        "cosine": (preset.base.epochs,),
+        "cosine": preset.cosine_epochs or (preset.base.epochs,),
     }
     found: dict[str, dict[int, np.ndarray]] = {}
     for policy, epochs in ((policy, n) for policy, of in lengths.items() for n in of):

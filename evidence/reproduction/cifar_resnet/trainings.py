@@ -126,9 +126,9 @@ class Trainings:
         """
         if policy in self.preset.rates:
             return self.preset.rates[policy], {}
-        baselines = self.preset.baseline_epochs
-        epochs = self.preset.base.epochs
-        if policy == "piecewise":
+        epochs = self.preset.tuning_epochs or self.preset.base.epochs
+        if policy == "piecewise" and self.preset.tuning_epochs is None:
+            baselines = self.preset.baseline_epochs
             epochs = baselines[len(baselines) // 2]
         accuracy: dict[float, float] = {}
         rates = list(self.preset.grid)
