@@ -150,6 +150,23 @@ def values_after(result: Any, model: keras.Model, variables: Sequence[keras.Vari
     return [known[id(variable)] for variable in variables]
 
 
+def random_state() -> Any:
+    """Returns the global random state with which the backend shuffles arrays, where it has one: PyTorch."""
+    if keras.backend.backend() != "torch":
+        return None
+    import torch
+
+    return torch.get_rng_state()
+
+
+def set_random_state(state: Any) -> None:
+    """Puts back what `random_state` returned."""
+    if state is not None:
+        import torch
+
+        torch.set_rng_state(state)
+
+
 def is_variable(thing: Any) -> bool:
     """Whether `thing` is a variable of Keras or of the backend."""
     if keras.backend.backend() == "tensorflow":

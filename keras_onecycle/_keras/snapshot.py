@@ -125,7 +125,7 @@ class FitTraces:
     """What `fit` leaves beside variables: `history`, `stop_training` and other global random states.
 
     On JAX and PyTorch `fit` also builds, before it calls a callback, what is not built yet.
-    NumPy's and Python's are put back. TensorFlow's is not: a `tf.data.Dataset` that shuffles without a seed
+    NumPy's, Python's and PyTorch's are put back. TensorFlow's is not: a `tf.data.Dataset` that shuffles without a seed
     goes on in another order.
     """
 
@@ -135,7 +135,7 @@ class FitTraces:
         self._history = vars(model).get("history")
         self._stop_training = model.stop_training
         self._steps_per_execution = model.steps_per_execution
-        self._random_states = random.getstate(), np.random.get_state()
+        self._random_states = random.getstate(), np.random.get_state(), backend.random_state()
 
     def remove(self) -> None:
         """Puts back what was there."""
@@ -146,6 +146,7 @@ class FitTraces:
         vars(model).pop("history", None)
         if self._history is not None:
             model.history = self._history
-        of_python, of_numpy = self._random_states
+        of_python, of_numpy, of_backend = self._random_states
         random.setstate(of_python)
         np.random.set_state(of_numpy)
+        backend.set_random_state(of_backend)
