@@ -64,23 +64,14 @@ def scaled(schedule: Schedule, factor: float) -> Schedule:
     return times
 
 
-def _cast(x: Any, dtype: str) -> Any:
-    return x.astype(dtype) if isinstance(x, np.ndarray) else ops.cast(x, dtype)
-
-
-def _constant(x: np.ndarray, dtype: str, like: Any) -> Any:
-    # PyTorch's tensors and NumPy's arrays do not mix.
-    return x.astype(dtype) if isinstance(like, np.ndarray) else ops.convert_to_tensor(x, dtype)
-
-
 def interpolate(
     step: Any, boundaries: Sequence[float], values: Sequence[float], anneal_strategy: str = "linear"
 ) -> Any:
     """Anneals from value to value between boundaries; holds the first and last value outside.
 
-    A step's distance is that to the end of its phase with the smaller value, taken as an integer
-    before it becomes a float, and what it weights adds to that value. Neither a cycle of 1e9 steps nor a
-    value of 1e-8 at the end of a phase that starts at 1 loses its digits in float32.
+    A phase is computed from the end with the smaller value, and the distance to it is an integer before it
+    becomes a float: neither a cycle of 1e9 steps nor a value of 1e-8 at the end of a phase that starts at 1
+    loses its digits in float32.
 
     Args:
         step: Integer tensor of any shape, or NumPy array: then all is computed in NumPy.
@@ -92,37 +83,29 @@ def interpolate(
     Returns:
         Float tensor, or array, of the shape of `step`.
     """
-    # A phase that ends before it starts is over before the first step and never looked at; one that
-    # has that step alone, where PyTorch divides by zero, is at its end.
-    phases = [
-        (min(start, end - 1) if end <= start else start, end, first, last)
-        for (start, end), (first, last) in zip(pairwise(boundaries), pairwise(values), strict=True)
-    ]
     xp: Any = np if isinstance(step, np.ndarray) else ops
-    step = step if xp is np else as_step(step)
-    dtype, integer = float_dtype(), keras.backend.standardize_dtype(step.dtype)
-    start, end, first, last = np.array(phases).T
-    # From the smaller value to the larger, whichever is first.
-    falls = np.abs(last) < np.abs(first)
-    near, far = np.where(falls, end, start), np.where(falls, start, end)
-    least, most = np.where(falls, last, first), np.where(falls, first, last)
-    whole = np.floor(near)
-    # All phases at once in the last axis: every operation on `step` is traced into each train step.
-    step = xp.expand_dims(xp.clip(step, 0, math.floor(boundaries[-1])), -1)
-    distance = _cast(step - _constant(whole, integer, step), dtype)
-    weight = (distance - _constant(near - whole, dtype, step)) * _constant(
-        1 / (far - near), dtype, step
-    )
-    if anneal_strategy == "cos":
-        # (1 - cos(pi * x)) / 2 without the cancellation near its zero.
-        weight = xp.square(xp.sin(weight * (math.pi / 2)))
-    annealed = _constant(least, dtype, step) + _constant(most - least, dtype, step) * weight
-    if len(phases) > 1:
-        last_step = np.floor(end)
-        until = _constant(last_step, integer, step)
-        after = _constant(np.append(-1, last_step[:-1]), integer, step)
-        annealed = xp.where((step > after) & (step <= until), annealed, 0.0)
-    return xp.sum(annealed, axis=-1)
+    to_float = np.asarray if xp is np else ops.cast
+    step = xp.clip(step, 0, math.floor(boundaries[-1]))
+    annealed = None
+    for (start, end), (first, last) in zip(pairwise(boundaries), pairwise(values), strict=True):
+        # A phase that has one step, where PyTorch divides by zero, is at its end; one that ends before it
+        # starts has no step.
+        begin = start if start < end else end - 1
+        near, far, least, most = begin, end, first, last
+        if abs(last) < abs(first):
+            near, far, least, most = end, begin, last, first
+        whole = math.floor(near)
+        distance = to_float(step - whole, float_dtype()) - (near - whole)
+        if anneal_strategy == "cos":
+            # (1 - cos(pi * x)) / 2 without the cancellation near its zero.
+            wave = xp.square(xp.sin(distance * (math.pi / 2 / (far - near))))
+            phase = least + wave * (most - least)
+        else:
+            phase = least + distance * ((most - least) / (far - near))
+        annealed = (
+            phase if annealed is None else xp.where(step > math.floor(start), phase, annealed)
+        )
+    return annealed
 
 
 def _cycle_boundaries(total_steps: int, pct_start: float, three_phase: bool) -> list[float]:

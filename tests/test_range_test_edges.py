@@ -270,8 +270,9 @@ def test_the_state_of_a_stateful_rnn_is_put_back() -> None:
 def test_everything_frozen_is_named() -> None:
     model = reference.build()
     model.trainable = False
-    with pytest.raises(ValueError, match="no trainable variables"):
-        lr_find(compiled(model), X, Y, **TEST)
+    for untrainable in (model, keras.Sequential([keras.Input((4,)), keras.layers.ReLU()])):
+        with pytest.raises(ValueError, match="every layer is frozen, or none has weights"):
+            lr_find(compiled(untrainable), X, Y, **TEST)
 
 
 def test_a_result_without_points_says_so() -> None:

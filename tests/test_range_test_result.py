@@ -2,6 +2,8 @@
 
 import functools
 import json
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -47,6 +49,45 @@ def test_a_file_holds_it_to_the_last_bit(tmp_path: Path) -> None:
     assert_equal(RangeTestResult.load(str(path)), tested)
     # Strict JSON, which has no NaN.
     json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert [p.name for p in tmp_path.iterdir()] == ["range.json"]
+
+
+def test_a_link_and_the_mode_of_a_file_are_kept(tmp_path: Path) -> None:
+    file, link, new = tmp_path / "private" / "range.json", tmp_path / "link", tmp_path / "new"
+    file.parent.mkdir()
+    file.touch(mode=0o600)
+    link.symlink_to(file)
+    make().save(link)
+    assert link.is_symlink()
+    assert_equal(RangeTestResult.load(file), make())
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    make().save(new)
+    other = tmp_path / "other"
+    other.touch()
+    assert new.stat().st_mode == other.stat().st_mode
+
+
+def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "range.json"
+    make(10).save(path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            make().save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [p.name for p in tmp_path.iterdir()] == ["range.json"]
+    assert_equal(RangeTestResult.load(path), make(10))
+
+
+def test_two_may_save_at_the_same_time(tmp_path: Path) -> None:
+    path = tmp_path / "range.json"
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda points: make(points).save(path), [10, 20] * 30))
+    assert len(RangeTestResult.load(path).lr) in (10, 20)
     assert [p.name for p in tmp_path.iterdir()] == ["range.json"]
 
 

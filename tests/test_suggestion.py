@@ -226,6 +226,17 @@ def test_a_suggestion_from_noise_warns(seed: int) -> None:
     assert noisy(falls + diverges, seed).suggest("minimum") > 0
 
 
+@pytest.mark.parametrize(("max_lr", "advised"), [(0.1, True), (10.0, False)])
+@pytest.mark.filterwarnings("error")
+def test_a_higher_max_lr_is_advised_only_where_it_was_low(max_lr: float, advised: bool) -> None:
+    flat, noise = np.full(100, 2.3), noisy(np.full(100, 2.3), 2)
+    for loss, smoothed in ((flat, flat), (noise.loss, noise.smoothed_loss)):
+        tested = RangeTestResult(np.geomspace(1e-6, max_lr, 100), loss, smoothed)
+        with pytest.raises((ValueError, UserWarning), match=r"flat|may be noise") as told:
+            tested.suggest("minimum")
+        assert ("`max_lr`" in str(told.value)) == advised
+
+
 def test_slide_needs_its_window() -> None:
     with pytest.raises(ValueError, match=r"`slide` needs at least 16 points\. Received: 12"):
         result(bowl(18)).suggest("slide")

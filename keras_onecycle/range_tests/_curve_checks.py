@@ -11,6 +11,9 @@ _FLAT = 1e-6
 
 _LEAST_POINTS = 5
 
+# Past this learning rate a higher one shows nothing new.
+_HIGH_ENOUGH = 1.0
+
 # Of the absolute difference of two normal values with a standard deviation of 1.
 _MEDIAN_OF_DIFFERENCES = 0.954
 
@@ -25,18 +28,19 @@ def check_lr_curve(lr: np.ndarray, smoothed_loss: np.ndarray, loss: np.ndarray) 
         )
     if _is_flat(smoothed_loss):
         raise ValueError(
-            "The loss is flat over the whole test, so no learning rate stands out. Run it up to a "
-            f"higher `max_lr`. Received: losses from {smoothed_loss.min():g} to {smoothed_loss.max():g}"
+            "The loss is flat over the whole test, so no learning rate stands out. "
+            f"{_remedy(lr, 'look at the data and the model')}. "
+            f"Received: losses from {smoothed_loss.min():g} to {smoothed_loss.max():g}"
         )
     if smoothed_loss.min() >= smoothed_loss[0]:
         raise ValueError(
             "The loss never falls below where it starts, so no learning rate trains. Run the test "
             f"from a lower `min_lr`. Received: losses from {smoothed_loss[0]:g} at lr={lr[0]:g}"
         )
-    _warn_of_noise(loss, smoothed_loss)
+    _warn_of_noise(lr, loss, smoothed_loss)
 
 
-def _warn_of_noise(loss: np.ndarray, smoothed_loss: np.ndarray) -> None:
+def _warn_of_noise(lr: np.ndarray, loss: np.ndarray, smoothed_loss: np.ndarray) -> None:
     """Warns where the curve falls by less than single losses vary from one update to the next."""
     fall = smoothed_loss[0] - smoothed_loss.min()
     # Of neighbours, whose difference neither a trend nor the divergence at the end does much to: for
@@ -45,10 +49,17 @@ def _warn_of_noise(loss: np.ndarray, smoothed_loss: np.ndarray) -> None:
     if fall < noise:
         warnings.warn(
             f"The smoothed loss falls by {fall:.3g} at most, but single losses vary by {noise:.3g} between "
-            "updates, so the suggested learning rate may be noise. Look at the plot; run the test up to a "
-            "higher `max_lr` or with larger batches.",
+            "updates, so the suggested learning rate may be noise. Look at the plot. "
+            f"{_remedy(lr, 'run the test with larger batches')}.",
             stacklevel=4,
         )
+
+
+def _remedy(lr: np.ndarray, remedy: str) -> str:
+    """Returns what to do, and where the test ended early, to go on to higher rates."""
+    if lr[-1] < _HIGH_ENOUGH:
+        return f"Run the test up to a higher `max_lr`, or {remedy}"
+    return remedy.capitalize()
 
 
 def check_momentum_curve(momentum: np.ndarray, smoothed_loss: np.ndarray, loss: np.ndarray) -> None:

@@ -81,8 +81,8 @@ class RangeTest(Callback):
         self._schedule(model)
         if model.built and not model.trainable_variables:
             raise ValueError(
-                "The model has no trainable variables: every layer is frozen. Set `layer.trainable = True` "
-                f"and compile it again. Received: model={model!r}"
+                "The model has no trainable variables: every layer is frozen, or none has weights. Set "
+                f"`layer.trainable = True` and compile it again. Received: model={model!r}"
             )
 
     def _schedule(self, model: keras.Model) -> Attachment:

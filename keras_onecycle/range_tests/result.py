@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from keras_onecycle import _plotting, _result_file
+from keras_onecycle import _plotting
 from keras_onecycle._arguments import check_choice, check_int
-from keras_onecycle._result_file import from_json, to_json
+from keras_onecycle.range_tests import _result_file
 from keras_onecycle.range_tests._curve_checks import check_lr_curve, check_momentum_curve
+from keras_onecycle.range_tests._result_file import from_json, to_json
 from keras_onecycle.range_tests._smoothing import smooth_both_ways
 from keras_onecycle.schedules import RANGE_TEST_MODES
 from keras_onecycle.suggestion import (
@@ -301,7 +302,7 @@ class RangeTestResult:
         """Writes the result to a JSON file, whole or not at all.
 
         Args:
-            path: Path of the file; one that is there is replaced.
+            path: Path of the file. One that is there is replaced and keeps its mode; a link is followed.
 
         Raises:
             TypeError: If `path` is no path.

@@ -2,6 +2,8 @@
 
 import json
 import os
+import stat
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +17,23 @@ _VERSION = 1
 
 def write(path: str | os.PathLike, kind: str, content: dict[str, Any]) -> None:
     """Writes `content` as the file of a result of class `kind`."""
-    file = _check_path(path)
+    # A link is followed, and stays.
+    file = _check_path(path).resolve()
     whole = {"format": f"keras_onecycle.{kind}", "version": _VERSION, **content}
-    partial = file.with_name(file.name + ".partial")
-    partial.write_text(json.dumps(whole, indent=1, allow_nan=False), encoding="utf-8")
-    partial.replace(file)
+    text = json.dumps(whole, indent=1, allow_nan=False)
+    # Of another name for each: two may write at the same time.
+    partial = file.with_name(f"{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("x", encoding="utf-8") as stream:
+            if file.exists():
+                partial.chmod(stat.S_IMODE(file.stat().st_mode))
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def read(path: str | os.PathLike, kind: str, make: Callable[[dict[str, Any]], Result]) -> Result:
