@@ -137,7 +137,8 @@ class HyperparameterScheduler(Callback):
             self.detach()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        # Whether the length is known is told before anything is touched.
+        # Whether another schedule runs, and whether the length is known, is told before anything is touched.
+        Attachment(self.model, {}, type(self).__name__)
         self._attach(self.model, self._updates(self._epochs), in_fit=True)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
