@@ -150,7 +150,7 @@ def test_settings_that_fail_or_diverge_are_listed_and_the_rest_goes_on(
     assert result.best is good
     rows = result.table().splitlines()
     assert rows[2] == "| 2 | 0.1 | 2 | 0 | 2 | best |"
-    assert "| 4 | 0.1 |  |  | 0 | failed: OSError: disk / full |" in rows
+    assert "| 4 |  |  |  | 0 | failed: OSError: disk / full |" in rows
     # The same call reads it, and builds the first model, which shows that it can.
     builds.units.clear()
     assert search(builds, grid, storage=storage).settings == result.settings
@@ -163,6 +163,15 @@ def test_a_search_in_which_all_failed_is_an_error() -> None:
         search(broken, {"units": [2, 3]})
     with pytest.raises(ValueError, match="no layer has -1 units"):
         search(Builds(), {"units": [-1, 2]})
+
+
+def test_an_error_of_the_storage_ends_the_search() -> None:
+    class Broken(optuna.storages.InMemoryStorage):
+        def set_trial_user_attr(self, *arguments: Any) -> None:
+            raise OSError("no database")
+
+    with pytest.raises(OSError, match="no database"):
+        search(Builds(), {"units": [2, 3]}, storage=Broken())
 
 
 def states(storage: optuna.storages.BaseStorage) -> list[str]:

@@ -30,6 +30,10 @@ _SEARCH, _MAX_LR, _VALUES, _FAILURE = "keras_onecycle", "max_lr", "values", "fai
 _LONGEST_REASON = 2000
 
 
+class _SettingFailedError(Exception):
+    """What `build` or training raised. An error of the storage is not one, and ends the search."""
+
+
 def grid_search(
     build: Callable[..., keras.Model],
     grid: Mapping[str, Sequence[Any]],
@@ -131,23 +135,23 @@ def grid_search(
         params = {name: trial.suggest_categorical(name, of) for name, of in values.items()}
         try:
             judging = _judging(base, params).with_max_lr()
-            trial.set_user_attr(_MAX_LR, judging.max_lr)
             scores = judging.score()
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             trial.set_user_attr(_FAILURE, f"failed: {reason[:_LONGEST_REASON]}")
-            raise
+            raise _SettingFailedError(reason) from error
+        trial.set_user_attr(_MAX_LR, judging.max_lr)
         trial.set_user_attr(_VALUES, scores[np.isfinite(scores)].tolist())
         if not np.isfinite(scores).all():
             trial.set_user_attr(_FAILURE, "diverged: the loss is no longer a number")
         return scores.mean()
 
     if not sampler.is_exhausted(study):
-        study.optimize(judge, catch=(Exception,))
+        study.optimize(judge, catch=(_SettingFailedError,))
     # For the sampler, what was interrupted is done; here it is not.
     while missing := [params for params in settings if _key(params) not in _finished(study)]:
         study.enqueue_trial(missing[0])
-        study.optimize(judge, n_trials=1, catch=(Exception,))
+        study.optimize(judge, n_trials=1, catch=(_SettingFailedError,))
     finished = _finished(study)
     judged = [_setting(params, finished[_key(params)].user_attrs) for params in settings]
     if all((setting.failure or "").startswith("failed") for setting in judged):
