@@ -73,7 +73,7 @@ def start(*command: str | Path, output: int | None = None, **environment: str) -
     return subprocess.Popen(
         [str(part) for part in command],
         cwd=ROOT,
-        # Compiled once and kept: else each process compiles what it imports, for ten seconds or more.
+        # Compiled once and kept: otherwise each process compiles what it imports, for ten seconds or more.
         env={
             **os.environ,
             "PYTHONDONTWRITEBYTECODE": "",

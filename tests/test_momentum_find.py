@@ -16,7 +16,6 @@ from test_range_test import Interrupt, assert_same_state, compiled, noisy, state
 
 OPTIMIZERS: dict[str, tuple[str, Callable[[], keras.Optimizer]]] = {
     "SGD": ("momentum", lambda: keras.optimizers.SGD(0.03, momentum=0.9)),
-    "RMSprop": ("momentum", lambda: keras.optimizers.RMSprop(0.003, momentum=0.9)),
     "Adam": ("beta_1", lambda: keras.optimizers.Adam(0.03)),
 }
 
@@ -46,7 +45,6 @@ def losses_and_weights(
     ("kind", "start", "end"),
     [
         ("SGD", 0.1, 0.95),
-        ("RMSprop", 0.1, 0.95),
         ("Adam", 0.95, 0.1),
     ],
 )

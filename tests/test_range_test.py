@@ -362,21 +362,18 @@ def test_no_trace(name: str) -> None:
         np.testing.assert_array_equal(got, kept)
 
 
-@pytest.mark.parametrize("used", [False, True])
-def test_fit_afterwards_is_as_without(used: bool) -> None:
+def test_fit_afterwards_is_as_without() -> None:
     x, y = reference.data(64)
     fit = {"batch_size": 8, "shuffle": False, "verbose": 0}
 
     def trained(with_test: bool) -> keras.Model:
         model = compiled(None, *noisy(), steps_per_execution=2)
-        if used:
-            model.fit(x, y, **fit)
-            model.stop_training = True
+        history = model.fit(x, y, **fit)
+        model.stop_training = True
         if with_test:
-            history = vars(model).get("history", "no such attribute")
             lr_find(model, x, y, batch_size=8, num_steps=20, max_lr=100.0, verbose=0)
-            assert model.stop_training is used
-            assert vars(model).get("history", "no such attribute") is history
+            assert model.stop_training
+            assert model.history is history
             assert model.steps_per_execution == 2
         model.fit(x, y, callbacks=[OneCycle(0.03)], **fit)
         return model
@@ -405,6 +402,8 @@ def test_a_model_that_is_not_built(wrap: Callable) -> None:
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
         if with_test:
             lr_find(model, wrap(x), y, batch_size=8, num_steps=10, verbose=0)
+            assert not model.stop_training
+            assert "history" not in vars(model)
         model.fit(wrap(x), y, batch_size=8, shuffle=False, verbose=0)
         return model
 

@@ -110,7 +110,7 @@ def parts(load: Callable[[int], Split], seed: int) -> tuple[Any, Any, Any]:
 
 def started(task: str, optimizer: Any, seed: int) -> keras.Model:
     """Returns the network with weights drawn by the seed; the order of the batches starts from it too."""
-    # Hundreds of models in one process would else take gigabytes.
+    # Otherwise hundreds of models in one process would take gigabytes.
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     load, network, classes, _ = SETS[TASKS[task][0]]

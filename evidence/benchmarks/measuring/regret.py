@@ -39,7 +39,7 @@ OPTIMIZERS: dict[str, Callable[[], keras.Optimizer]] = {
 
 def compiled(task: Task, optimizer: str, seed: int) -> keras.Model:
     """Returns the network with weights drawn by the seed; the order of the batches starts from it too."""
-    # Hundreds of models in one process would else take gigabytes.
+    # Otherwise hundreds of models in one process would take gigabytes.
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
     (x, _), _ = task.load(seed)
