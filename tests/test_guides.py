@@ -1,5 +1,6 @@
 """What the guides give to copy does what they say: the code is taken from the page."""
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,47 @@ def test_two_steps_with_one_optimizer() -> None:
     assert of_backbone < 1e-9
     assert of_head > 0.005
     assert min(distances(model, x, y, {"default": 0.01, ".*head/.*": 0.01})) > 0.005
+
+
+README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_script_of_the_readme_keeps_its_rate(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    y = random.integers(10, size=600)
+    x = 25.0 * y[:, None, None] + random.normal(scale=5, size=(600, 28, 28))
+    monkeypatch.setattr(keras.datasets.mnist, "load_data", lambda: ((x, y), (x[:50], y[:50])))
+    monkeypatch.chdir(tmp_path)
+    (script,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    fit = keras.Model.fit
+
+    @functools.wraps(fit)
+    def killed(model: keras.Model, *arguments: Any, callbacks: Any, **others: Any) -> Any:
+        # The range test is a `fit`, too: it has no backup.
+        of_script = any(isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks)
+        callbacks = [*callbacks, Kill()] if of_script else callbacks
+        return fit(model, *arguments, callbacks=callbacks, **others)
+
+    monkeypatch.setattr(keras.Model, "fit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        exec(script, {})
+    before = (tmp_path / "range_test.json").read_bytes()
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    names: dict[str, Any] = {}
+    exec(script, names)
+    assert (tmp_path / "range_test.json").read_bytes() == before
+    cycle, steps = names["cycle"], 5 * -(-600 // 128)
+    # The last three of five epochs, at their place in the cycle.
+    assert names["model"].history.epoch == [2, 3, 4]
+    assert len(cycle.history["learning_rate"]) == steps * 3 // 5
+    last = cycle.max_lr / cycle.div_factor / cycle.final_div_factor
+    assert cycle.history["learning_rate"][-1] == pytest.approx(last, rel=1e-3)
+    assert (tmp_path / "cycle.png").exists()
