@@ -1,7 +1,7 @@
 """Every plot. Matplotlib is imported when one is drawn, and needs no display."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -94,11 +94,18 @@ def plot_range_test(
     suggestion_label: str | None = None,
     val_tested: np.ndarray | None = None,
     val_loss: np.ndarray | None = None,
+    cycle_lr: np.ndarray | None = None,
+    cycle_loss: np.ndarray | None = None,
     name: str = "learning rate",
-    ax: "Axes | None" = None,
+    axes: "Axes | Sequence[Axes] | None" = None,
 ) -> "Figure":
-    """Draws loss against what was tested, with the suggestion marked, into `ax` or a new figure."""
-    ax = ax or _panels(None)[0]
+    """Draws loss against what was tested, with the suggestion marked, into `axes` or a new figure."""
+    given: Any = axes
+    several = cycle_lr is not None and len(cycle_lr) and (axes is None or np.size(given) > 1)
+    wanted = ["range test", "short cycles"] if several else ["range test"]
+    ax, *others = _panels(given, wanted, (10, 4) if several else (6.5, 4))
+    if several:
+        _plot_cycles(others[0], np.asarray(cycle_lr), np.asarray(cycle_loss), suggestion)
     shown = slice(skip_start, len(tested) - skip_end)
     x = tested[shown]
     ax.plot(x, loss[shown], "-", color=_BLUE, alpha=0.3, label="loss of each update")
@@ -123,6 +130,22 @@ def plot_range_test(
     ax.set(xlabel=name, ylabel="loss")
     ax.legend()
     return _figure_of(ax)
+
+
+def _plot_cycles(ax: "Axes", lr: np.ndarray, loss: np.ndarray, suggestion: float | None) -> None:
+    """Draws the loss that each short cycle ended with; one that diverged is an arrow at the top."""
+    order = np.argsort(lr)
+    lr, loss = lr[order], loss[order]
+    finite = np.isfinite(loss)
+    ax.plot(lr[finite], loss[finite], "o-", color=_BLUE, label="at the end of a short cycle")
+    top = np.where(finite, np.nan, np.max(loss[finite], initial=-np.inf))
+    if not finite.all() and finite.any():
+        ax.plot(lr, top, "^", color=_RED, label="diverged")
+    if suggestion is not None:
+        ax.axvline(suggestion, color=_RED, linestyle="--", label=f"suggested: {suggestion:.3g}")
+    ax.set_xscale("log")
+    ax.set(xlabel="highest learning rate of the cycle", ylabel="loss")
+    ax.legend()
 
 
 def plot_curves(

@@ -44,10 +44,10 @@ def tables(name: str, figures: Any) -> str | dict[str, str]:
         store = Store(None, {}, resume=False)
         store.content = figures
         return module.measure(store, figures["tasks"], 5)
-    if name.startswith("suggestion"):
-        store, seeds = Store(None, {}, resume=False), 5 if name == "suggestion_quality" else 3
+    if name == "suggestion":
+        store = Store(None, {}, resume=False)
         store.content = figures
-        return module.COMPARISON.report(module.COMPARISON.cells(store, seeds), seeds)
+        return module.report(store)
     return module.markdown(figures)
 
 

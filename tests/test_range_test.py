@@ -4,6 +4,7 @@ import copy
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import keras
@@ -11,8 +12,12 @@ import numpy as np
 import pytest
 
 import reference
-from keras_onecycle import LRFinder, OneCycle, RangeTestResult, lr_find
+from keras_onecycle import LRFinder, OneCycle, RangeTestResult
+from keras_onecycle import lr_find as find
 from keras_onecycle.range_tests._range_test import MAX_SKIPPED_BATCHES
+
+# The range test alone: the short cycles after it are in test_short_cycles.
+lr_find = partial(find, cycle_steps=0)
 
 
 def compiled(

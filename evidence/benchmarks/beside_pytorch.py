@@ -93,7 +93,8 @@ def in_keras(kind: str, steps: int) -> Measured:
     common = {"batch_size": BATCH_SIZE, "verbose": 0}
     began = time.perf_counter()
     if kind == RANGE_TEST:
-        lr_find(model, x, y, num_steps=TEST_STEPS, stop_factor=None, callbacks=[ends], **common)
+        test = {"num_steps": TEST_STEPS, "stop_factor": None, "cycle_steps": 0}
+        lr_find(model, x, y, callbacks=[ends], **test, **common)
     else:
         cycle = [OneCycle(MAX_LR)] if kind == ONE_CYCLE else []
         model.fit(x, y, epochs=steps // EPOCH, callbacks=[*cycle, ends], **common)

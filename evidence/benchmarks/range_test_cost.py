@@ -111,6 +111,7 @@ def find(subject: Any, steps: int) -> dict[str, float]:
         batch_size=subject.batch_size,
         num_steps=steps,
         stop_factor=None,
+        cycle_steps=0,
         verbose=0,
         callbacks=[ends],
         shuffle=False,

@@ -3,7 +3,7 @@
 usage: python -m evidence.benchmarks.run_all [NAME ...] [--save] [--torch-python PATH] [--small]
 
 Nothing else should run meanwhile: all of it takes hours on two cores. `time_to_accuracy`, `input_pipeline`
-and those of the suggestions read their data from the folder that TFDS_DATA_DIR names.
+and `suggestion` read their data from the folder that TFDS_DATA_DIR names.
 `beside_pytorch` wants a Python that has PyTorch and torch-lr-finder. A benchmark that fails does not stop
 the others.
 """
@@ -21,9 +21,7 @@ BENCHMARKS = (
     "range_test_cost",
     "scale",
     "beside_pytorch",
-    "suggestion_quality",
-    "suggestion_on_larger_sets",
-    "suggestion_on_new_tasks",
+    "suggestion",
     "input_pipeline",
     "train_step",
     "stop_rule",
@@ -31,9 +29,7 @@ BENCHMARKS = (
 
 OF_TRAININGS = (
     "time_to_accuracy",
-    "suggestion_quality",
-    "suggestion_on_larger_sets",
-    "suggestion_on_new_tasks",
+    "suggestion",
 )
 
 

@@ -86,6 +86,7 @@ def curves(seeds: int, batch_sizes: Sequence[int] = BATCH_SIZES) -> list[dict]:
                     y,
                     batch_size=batch_size,
                     stop_factor=None,
+                    cycle_steps=0,
                     validation_data=(x, y),
                     validation_freq=1,
                     validation_batch_size=len(x),

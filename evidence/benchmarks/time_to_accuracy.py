@@ -13,10 +13,9 @@ the target:
   12 epochs, and the shortest that gets there counts. The images of a range test count too.
 
 Both are the least that a method could need, known only afterwards. As they come, `OneCycle` takes the rate
-that `lr_find` suggests and the others Keras's defaults; tuned, each takes the best rate of one grid for all,
-by the accuracy on other images (among equals: the lowest loss), after 5 epochs with a seed that is not
-reported. A ratio is a method's time
-over that of `OneCycle`, paired by the seed.
+that the curve of a range test suggests (`"edge"`) and the others Keras's defaults; tuned, each takes the best
+rate of one grid for all, by the accuracy on other images (among equals: the lowest loss), after 5 epochs with
+a seed that is not reported. A ratio is a method's time over that of `OneCycle`, paired by the seed.
 
 CIFAR-10 and MNIST come from `tensorflow_datasets`: name its folder in TFDS_DATA_DIR. With `--save --resume`,
 the same command goes on after a kill.
@@ -121,11 +120,11 @@ def started(task: str, optimizer: Any, seed: int) -> keras.Model:
 
 
 def suggest(task: str, seed: int) -> dict[str, float]:
-    """Returns what `lr_find` suggests by its default and as fastai does, and the images that it took."""
+    """Returns what the curve suggests, by `edge` and as fastai does, and the images that it took."""
     name, optimizer = TASKS[task]
     load, _, _, batch_size = SETS[name]
     model = started(task, OPTIMIZERS[optimizer](RATES[optimizer]), seed)
-    found = lr_find(model, *load(seed)[0], batch_size=batch_size, verbose=0)
+    found = lr_find(model, *load(seed)[0], batch_size=batch_size, cycle_steps=0, verbose=0)
     return {
         "OneCycle": float(f"{found.suggest():.4g}"),
         "OneCycle as fastai": float(f"{found.suggest('valley'):.4g}"),

@@ -1,11 +1,13 @@
-"""What the range test does to data that goes into `fit`: builds a model from it, and stops its workers."""
+"""What is done to data that goes into `fit`: a model is built from it, it is repeated, its workers end."""
 
 import itertools
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 
 def build_from(model: keras.Model, x: Any) -> Any:
@@ -67,3 +69,51 @@ def stop_workers(x: Any) -> None:
         enqueuer: Any = getattr(getattr(thread, "_target", None), "__self__", None)
         if isinstance(x, keras.utils.PyDataset) and getattr(enqueuer, "py_dataset", None) is x:
             enqueuer.stop()
+
+
+def repeated(
+    x: Any, y: Any, sample_weight: Any, batch_size: int | None, batches: int
+) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Returns data of which `fit` gets the same batches, so many, over and over, and its arguments for that.
+
+    Arrays: rows drawn at random. A `tf.data.Dataset` keeps its first batches in memory. A `PyDataset` gives
+    its first ones. Of other data, each batch is another.
+    """
+    if hasattr(x, "take") and hasattr(x, "cache"):
+        return x.take(batches).cache(), y, sample_weight, {}
+    if isinstance(x, keras.utils.PyDataset):
+        return _FirstBatches(x, batches), y, sample_weight, {"shuffle": False}
+    arrays = [leaf for leaf in keras.tree.flatten((x, y, sample_weight)) if leaf is not None]
+    if not arrays or not all(hasattr(leaf, "shape") and len(leaf.shape) for leaf in arrays):
+        return x, y, sample_weight, {}
+    count, wanted = len(arrays[0]), batches * (batch_size or 32)
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.permutation(count) for _ in range(math.ceil(wanted / count))])[
+        :wanted
+    ]
+    x, y, sample_weight = keras.tree.map_structure(
+        lambda leaf: None if leaf is None else _rows(leaf, rows), (x, y, sample_weight)
+    )
+    return x, y, sample_weight, {"shuffle": False}
+
+
+def _rows(array: Any, rows: np.ndarray) -> Any:
+    # Of pandas, an index would be that of labels.
+    if hasattr(array, "iloc"):
+        return array.iloc[rows]
+    return (np.asarray(array) if hasattr(array, "__array__") else array)[rows]
+
+
+class _FirstBatches(keras.utils.PyDataset):
+    """The first batches of a `PyDataset`, which may be fewer."""
+
+    def __init__(self, dataset: keras.utils.PyDataset, batches: int) -> None:
+        super().__init__()
+        self._dataset = dataset
+        self._batches = min(batches, dataset.num_batches or batches)
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __getitem__(self, index: int) -> Any:
+        return self._dataset[index]

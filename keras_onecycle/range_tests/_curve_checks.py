@@ -1,7 +1,5 @@
 """Whether a value can be read off the curve of a range test at all."""
 
-import warnings
-
 import numpy as np
 
 from keras_onecycle.suggestion import end_of_rise
@@ -19,7 +17,7 @@ _MEDIAN_OF_DIFFERENCES = 0.954
 
 
 def check_lr_curve(lr: np.ndarray, smoothed_loss: np.ndarray, loss: np.ndarray) -> None:
-    """Raises a `ValueError` where no learning rate can be read off the curve, warns where it may be noise."""
+    """Raises a `ValueError` where no learning rate can be read off the curve."""
     if len(lr) < _LEAST_POINTS:
         raise ValueError(
             "A suggestion needs at least 5 finite points, after the first tenth and the last 5 of the "
@@ -37,22 +35,19 @@ def check_lr_curve(lr: np.ndarray, smoothed_loss: np.ndarray, loss: np.ndarray) 
             "The loss never falls below where it starts, so no learning rate trains. Run the test "
             f"from a lower `min_lr`. Received: losses from {smoothed_loss[0]:g} at lr={lr[0]:g}"
         )
-    _warn_of_noise(lr, loss, smoothed_loss)
-
-
-def _warn_of_noise(lr: np.ndarray, loss: np.ndarray, smoothed_loss: np.ndarray) -> None:
-    """Warns where the curve falls by less than single losses vary from one update to the next."""
-    fall = smoothed_loss[0] - smoothed_loss.min()
-    # Of neighbours, whose difference neither a trend nor the divergence at the end does much to: for
-    # normal noise, its standard deviation.
-    noise = np.median(np.abs(np.diff(loss))) / _MEDIAN_OF_DIFFERENCES
+    fall, noise = smoothed_loss[0] - smoothed_loss.min(), noise_of(loss)
     if fall < noise:
-        warnings.warn(
+        raise ValueError(
             f"The smoothed loss falls by {fall:.3g} at most, but single losses vary by {noise:.3g} between "
-            "updates, so the suggested learning rate may be noise. Look at the plot. "
-            f"{_remedy(lr, 'run the test with larger batches')}.",
-            stacklevel=4,
+            "updates, so no learning rate stands out. "
+            f"{_remedy(lr, 'run a longer test, such as `lr_find(..., num_steps=500, cycle_steps=200)`')}."
         )
+
+
+def noise_of(loss: np.ndarray) -> float:
+    """Returns the standard deviation of the loss from one update to the next."""
+    # Of neighbours, whose difference neither a trend nor the divergence at the end does much to.
+    return float(np.median(np.abs(np.diff(loss)))) / _MEDIAN_OF_DIFFERENCES
 
 
 def _remedy(lr: np.ndarray, remedy: str) -> str:

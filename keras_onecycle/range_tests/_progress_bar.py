@@ -12,14 +12,15 @@ class ProgressBar(keras.callbacks.Callback):
 
     def __init__(self, test: RangeTest, verbose: str | int) -> None:
         super().__init__()
+        self._name = test.shown or test.moved
         self._test, self._verbose = test, 1 if verbose == "auto" else int(verbose)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._shown = 0
         self._bar = keras.utils.Progbar(
-            self._test.num_steps,
+            self._test.total_steps,
             verbose=self._verbose,
-            stateful_metrics=[self._test.moved, "loss"],
+            stateful_metrics=[self._name, "loss"],
             unit_name="update",
         )
 
@@ -27,7 +28,7 @@ class ProgressBar(keras.callbacks.Callback):
         done, moved, loss = self._test.progress()
         if self._verbose and done > self._shown:
             self._shown = done
-            self._bar.update(done, [(self._test.moved, moved), ("loss", loss)], finalize=False)
+            self._bar.update(done, [(self._name, moved), ("loss", loss)], finalize=False)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._verbose:

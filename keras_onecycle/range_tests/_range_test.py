@@ -35,8 +35,9 @@ class RangeTest(Callback):
     _of_one_fit = ("_snapshot", "_scheduled", "_counts")
 
     mode = "linear"
-    # What moves, and the function that runs the test.
+    # What moves, what the progress bar calls it, and the function that runs the test.
     moved = "learning_rate"
+    shown: str | None = None
     function = "lr_find"
     # What a part of a `MultiOptimizer` may lack.
     optional: Sequence[str] = ()
@@ -70,6 +71,11 @@ class RangeTest(Callback):
             f"Pass more `epochs` to `fit`, or call `{self.function}`, which repeats arrays and datasets; a "
             "generator must itself yield enough batches"
         )
+
+    @property
+    def total_steps(self) -> int:
+        """The most updates that the test makes."""
+        return self.num_steps
 
     def schedules(self) -> Mapping[str, Schedule]:
         """Returns `"learning_rate"`, and what else moves, as functions of the step."""
@@ -167,9 +173,8 @@ class RangeTest(Callback):
             self._scheduled.step(batches),
         ):
             self._after_update(recorder.curve)
-        elif recorder.skipped >= MAX_SKIPPED_BATCHES:
-            self._warn_of_skipped(recorder.skipped)
-            self._end()
+        else:
+            self._after_skipped(recorder.skipped)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if not self._ended:
@@ -178,7 +183,7 @@ class RangeTest(Callback):
         if not self._restores_later:
             self.restore()
 
-    def _collect(self) -> RangeTestResult:
+    def _collect(self) -> RangeTestResult | None:
         curve = self._recorder.curve
         names = self._evaluations[0][1] if self._evaluations else {}
         validation = {n: np.array([seen[n] for _, seen in self._evaluations]) for n in names}
@@ -235,7 +240,9 @@ class RangeTest(Callback):
         if reason is not None or last:
             self._end()
 
-    def _warn_of_skipped(self, batches: int) -> None:
+    def _after_skipped(self, batches: int) -> None:
+        if batches < MAX_SKIPPED_BATCHES:
+            return
         optimizer = self.model.optimizer
         reason = (
             "because the model's `train_step` made none with `model.optimizer` in"
@@ -243,6 +250,7 @@ class RangeTest(Callback):
             else "because loss scaling skipped"
         )
         self._warn_end(f"{reason} the last {batches} batches")
+        self._end()
 
     def _warn_end(self, reason: str) -> None:
         warnings.warn(

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +12,8 @@ import numpy as np
 from keras_onecycle import _plotting
 from keras_onecycle._arguments import check_choice, check_int
 from keras_onecycle.range_tests import _result_file
-from keras_onecycle.range_tests._curve_checks import check_lr_curve, check_momentum_curve
+from keras_onecycle.range_tests._curve_checks import check_lr_curve, check_momentum_curve, noise_of
+from keras_onecycle.range_tests._ladder import Ladder, below_best
 from keras_onecycle.range_tests._result_file import from_json, to_json
 from keras_onecycle.range_tests._smoothing import smooth_both_ways
 from keras_onecycle.schedules import RANGE_TEST_MODES
@@ -69,6 +70,9 @@ _MOMENTUM = _Kind(
 )
 
 
+_SHORT_CYCLES = "short cycles"
+
+
 def _no_points() -> np.ndarray:
     return np.empty(0)
 
@@ -101,6 +105,10 @@ class RangeTestResult:
         momentum: Float array of shape `(points,)`: the momentum of each update of a momentum range
             test, in which `lr` stays the same. Defaults to `None`: a range test of the learning rate.
         val_momentum: Float array of shape `(evaluations,)`, for a momentum range test. Defaults to `None`.
+        cycle_lr: Float array of shape `(cycles,)`: the highest learning rate of each short cycle, in the
+            order they were run. Defaults to no cycles.
+        cycle_loss: Float array of shape `(cycles,)`: the mean training loss of the last fifth of each,
+            infinite where it diverged. Defaults to no cycles.
 
     Raises:
         TypeError: If `val_metrics` is no dict.
@@ -116,10 +124,16 @@ class RangeTestResult:
     val_metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
     momentum: np.ndarray | None = None
     val_momentum: np.ndarray | None = None
+    cycle_lr: np.ndarray = field(default_factory=_no_points)
+    cycle_loss: np.ndarray = field(default_factory=_no_points)
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, RANGE_TEST_MODES)
-        groups = [["lr", "loss", "smoothed_loss"], ["val_lr", "val_loss"]]
+        groups = [
+            ["lr", "loss", "smoothed_loss"],
+            ["val_lr", "val_loss"],
+            ["cycle_lr", "cycle_loss"],
+        ]
         if self.momentum is not None:
             self.val_momentum = _no_points() if self.val_momentum is None else self.val_momentum
             groups[0].append("momentum")
@@ -167,23 +181,24 @@ class RangeTestResult:
     def suggest(self, method: str | SuggestionMethod = "auto") -> float:
         """Suggests a learning rate, or for a momentum range test a momentum.
 
-        A test of the learning rate is read as in fastai, without its first tenth and its last five
-        points. Losses that are NaN or infinite are ignored. A warning says when the curve falls by less
-        than single losses vary, or does not turn up.
+        A curve is read as in fastai, without its first tenth and its last five points. Losses that are NaN
+        or infinite are ignored. A warning says when the curve does not turn up.
 
         Args:
-            method: `"edge"`, a quarter of the rate at which the loss, smoothed to both sides, turns up;
-                `"valley"`, `"minimum"`, `"steep"` or `"slide"`, as in fastai; for a momentum range test
-                `"stable"`, the largest momentum before the loss turns up; or a function of two arrays,
-                learning rates or momenta and smoothed losses, that returns a float. `"steep"` and `"slide"`
-                may be far off on noisy curves. Defaults to `"auto"`: `"edge"`, or `"stable"`.
+            method: `"short cycles"`, a third of the rate of the best short cycle, or more where that loses a
+                twentieth of what the best gains; `"edge"`, a quarter of the rate at which the loss, smoothed
+                to both sides, turns up; `"valley"`, `"minimum"`, `"steep"` or `"slide"`, as in fastai; for a
+                momentum range test `"stable"`, the largest momentum before the loss turns up; or a function
+                of two arrays, learning rates or momenta and smoothed losses, that returns a float. `"steep"`
+                and `"slide"` may be far off on noisy curves. Defaults to `"auto"`: `"short cycles"` where
+                there are some, otherwise `"edge"`, or `"stable"`.
 
         Returns:
             A float, for `OneCycle(max_lr=...)` or for an optimizer's momentum.
 
         Raises:
             TypeError: If `method` is neither a string nor a function.
-            ValueError: If there is no such method, there are too few points, the curve is flat,
+            ValueError: If there is no such method, there are too few points, the curve is flat or noise,
                 never falls, or has no finite loss; if the function returns no learning rate or momentum.
 
         References:
@@ -191,8 +206,13 @@ class RangeTestResult:
         - [Smith, 2015, section 3.3](https://arxiv.org/abs/1506.01186)
         - [Smith, 2018, section 4.3](https://arxiv.org/abs/1803.09820)
         """
+        label, function = self._method(method)
+        if label == _SHORT_CYCLES:
+            return below_best(self.cycle_lr, self.cycle_loss, *start_and_noise(self))
+        return self._read_curve(function)
+
+    def _read_curve(self, function: SuggestionMethod) -> float:
         kind = self._kind
-        _, function = self._method(method)
         points = slice(None)
         if kind.skip:
             points = slice(len(self.lr) // 10, max(len(self.lr) - 5, 0))
@@ -215,7 +235,7 @@ class RangeTestResult:
         if not kind.accepts(value):
             raise ValueError(
                 f"`method` must return a {kind.wanted}. Received: "
-                f"method={method!r}, which returned {suggested!r}"
+                f"method={function!r}, which returned {suggested!r}"
             )
         # A test that ended with a NaN has turned up after the points that are read.
         last = edge(tested[kept][-1:], smoothed[kept][-1:])
@@ -223,7 +243,7 @@ class RangeTestResult:
             warnings.warn(
                 "The loss does not turn up before the last five points, so the suggestion may be too low. "
                 f"Run the test up to a higher `max_lr`. Received: rates up to {self.lr[-1]:.3g}",
-                stacklevel=2,
+                stacklevel=3,
             )
         return value
 
@@ -237,13 +257,21 @@ class RangeTestResult:
                 "`method` must suit a momentum range test, and this one suggests a learning rate. "
                 f"Leave it out, or pass 'stable' or a function. Received: method={method!r}"
             )
-        check_choice("method", method, (*kind.methods, "auto"))
+        cycles = [_SHORT_CYCLES] if kind is _LR else []
+        check_choice("method", method, (*kind.methods, *cycles, "auto"))
+        if method == _SHORT_CYCLES and not len(self.cycle_lr):
+            raise ValueError(
+                "There are no short cycles in this result: `lr_find` runs them unless it has `cycle_steps=0` "
+                f"or the curve suggests no rate to begin at. Received: method={method!r}"
+            )
+        if method == _SHORT_CYCLES or (method == "auto" and len(self.cycle_lr)):
+            return _SHORT_CYCLES, edge
         label = kind.default if method == "auto" else method
         return label, kind.methods[label]
 
     def plot(
         self,
-        ax: "Axes | None" = None,
+        ax: "Axes | Sequence[Axes] | None" = None,
         *,
         skip_start: int = 0,
         skip_end: int = 0,
@@ -251,8 +279,11 @@ class RangeTestResult:
     ) -> "Figure":
         """Draws the loss against the learning rate, or the momentum, and marks the suggestion.
 
+        Beside it, the loss that each short cycle ended with, where there are some.
+
         Args:
-            ax: Matplotlib Axes to draw into. Defaults to `None`: a new figure.
+            ax: Matplotlib Axes to draw into, or two for the short cycles too. Defaults to `None`: a new
+                figure.
             skip_start: Integer, at least 0: points left out at the start. Defaults to `0`.
             skip_end: Integer, at least 0: points left out at the end. Defaults to `0`.
             method: That of the suggestion, as in `suggest`, or `None` to mark nothing. A curve that
@@ -279,10 +310,10 @@ class RangeTestResult:
             )
         suggestion = label = None
         if method is not None:
-            label, function = self._method(method)
+            label, _ = self._method(method)
             # The picture is what shows the user why there is none.
             with contextlib.suppress(ValueError):
-                suggestion = self.suggest(function)
+                suggestion = self.suggest(method)
         return _plotting.plot_range_test(
             self._tested,
             self.loss,
@@ -294,8 +325,10 @@ class RangeTestResult:
             suggestion_label=label,
             val_tested=getattr(self, f"val_{self._kind.moved}"),
             val_loss=self.val_loss,
+            cycle_lr=self.cycle_lr,
+            cycle_loss=self.cycle_loss,
             name=self._kind.label,
-            ax=ax,
+            axes=ax,
         )
 
     def save(self, path: str | os.PathLike) -> None:
@@ -345,6 +378,23 @@ class RangeTestResult:
 _ARRAYS = [f.name for f in fields(RangeTestResult) if f.type is np.ndarray]
 # In the file of a momentum range test only.
 _OF_MOMENTUM = ("momentum", "val_momentum")
+
+
+def start_and_noise(result: RangeTestResult) -> tuple[float, float]:
+    """Returns the loss before any training, and how much it varies from one batch to the next."""
+    loss = result.loss[np.isfinite(result.loss)]
+    return float(np.mean(loss[: max(2, len(loss) // 10)])), noise_of(loss)
+
+
+def ladder_of(result: RangeTestResult) -> Ladder | None:
+    """Returns the learning rates of short cycles, which begin where the curve says, if it says anything."""
+    try:
+        with warnings.catch_warnings():
+            # The short cycles go on to higher rates, if need be.
+            warnings.simplefilter("ignore")
+            return Ladder(result.suggest("edge"))
+    except ValueError:
+        return None
 
 
 def _as_floats(name: str, values: Any) -> np.ndarray:

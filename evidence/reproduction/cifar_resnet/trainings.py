@@ -108,6 +108,7 @@ class Trainings:
             max_lr=max_lr,
             num_steps=num_steps,
             mode="linear",
+            cycle_steps=0,
             stop_factor=None,
             validation_data=prepared.test if validate else None,
             validation_freq=max(1, num_steps // 25) if validate else None,

@@ -90,6 +90,7 @@ class Trainings:
                     min_lr=0.0,
                     max_lr=max_lr,
                     num_steps=num_steps,
+                    cycle_steps=0,
                     mode="linear",
                     validation_data=test,
                     validation_freq=num_steps // 20,

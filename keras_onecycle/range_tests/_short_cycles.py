@@ -1,0 +1,113 @@
+"""Short cycles at several learning rates, each from the same weights: what will be done, in small."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_onecycle._keras import backend
+from keras_onecycle._keras.optimizer_traits import default_part, has_momentum, parts_of, unwrap
+from keras_onecycle.range_tests._ladder import Ladder
+from keras_onecycle.range_tests._loss_curve import LossCurve
+from keras_onecycle.range_tests._range_test import RangeTest
+from keras_onecycle.range_tests._recorder import Recorder
+from keras_onecycle.schedules import Schedule, one_cycle_lr, one_cycle_momentum
+
+# Short cycles at most.
+MAX_CYCLES = 4
+# The last part of a short cycle, whose mean loss counts.
+_COUNTED = 0.2
+# A short cycle has diverged when this many batches in a row made no update.
+_SKIPPED = 20
+
+# Those of `OneCycle`.
+_SHAPE: dict[str, Any] = {"pct_start": 0.45, "anneal_strategy": "linear", "three_phase": True}
+
+
+class ShortCycles(RangeTest):
+    """Trains one cycle after another in `fit`, from the same weights, at the rates of a `Ladder`.
+
+    Args:
+        ladder: A `Ladder`, which takes the losses.
+        cycle_steps: Integer, at least 2: updates of each cycle.
+    """
+
+    shown = "max_lr"
+    optional = ("momentum",)
+
+    def __init__(self, ladder: Ladder, cycle_steps: int) -> None:
+        super().__init__(cycle_steps, stop_factor=None)
+        self.ladder = ladder
+
+    @property
+    def total_steps(self) -> int:
+        """The most updates there can be."""
+        return self.num_steps * MAX_CYCLES
+
+    def schedules(self) -> Mapping[str, Schedule]:
+        """Returns a cycle whose highest rate is the variable of the optimizer, and so no constant."""
+        optimizer = unwrap(self.model.optimizer)
+        self._rate = rate = default_part(optimizer).learning_rate
+        shape = {"total_steps": self.num_steps, **_SHAPE}
+        cycle: Schedule = partial(
+            one_cycle_lr, max_lr=1.0, div_factor=10.0, final_div_factor=1e4, **shape
+        )
+        schedules: dict[str, Schedule] = {
+            "learning_rate": lambda step: ops.convert_to_tensor(rate) * cycle(step)
+        }
+        if any(map(has_momentum, parts_of(optimizer).values())):
+            schedules["momentum"] = partial(
+                one_cycle_momentum, base_momentum=0.85, max_momentum=0.95, **shape
+            )
+        return schedules
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_begin(logs)
+        self._begin(self.ladder.next())
+
+    def progress(self) -> tuple[int, float, float]:
+        """Returns the updates that were made, the highest rate of this cycle, and the last loss."""
+        losses, ladder = self._recorder.curve.loss, self.ladder
+        made = len(ladder.lr) * self.num_steps
+        if self._ended or not losses:
+            return made, ladder.lr[-1] if ladder.lr else 0.0, ladder.loss[-1] if ladder.lr else 0.0
+        return made + self._recorder.updates, self._max_lr, losses[-1]
+
+    def _begin(self, max_lr: float | None) -> None:
+        if max_lr is None or len(self.ladder.lr) >= MAX_CYCLES:
+            self._end()
+            return
+        if self.ladder.lr and self._snapshot is not None:
+            self._snapshot.restore()
+        self._max_lr = max_lr
+        backend.write(self._rate, [np.full_like(v, max_lr) for v in backend.read(self._rate)])
+        curve = LossCurve(self.num_steps, self.smoothing, None)
+        self._recorder = Recorder(curve, self._scheduled.batches())
+
+    def _after_update(self, curve: LossCurve) -> None:
+        diverged = not math.isfinite(curve.loss[-1])
+        if diverged or self._recorder.updates >= self.num_steps:
+            counted = curve.loss[-max(1, round(_COUNTED * self.num_steps)) :]
+            self._end_cycle(math.inf if diverged else float(np.mean(counted)))
+
+    def _end_cycle(self, loss: float) -> None:
+        self.ladder.add(self._max_lr, loss)
+        self._begin(self.ladder.next())
+
+    def _after_skipped(self, batches: int) -> None:
+        # Loss scaling skips a few at first, and all of them once the weights are NaN.
+        if batches >= _SKIPPED:
+            self._end_cycle(math.inf)
+
+    def _warn_end(self, reason: str) -> None:
+        warnings.warn(
+            f"The short cycles end after {len(self.ladder.lr)} of up to {MAX_CYCLES} {reason}.",
+            stacklevel=3,
+        )
+
+    def _collect(self) -> None:
+        return None

@@ -1,0 +1,38 @@
+"""The battery of the benchmark of suggestions: its trainings are those of `OneCycle` in `fit`."""
+
+import keras
+import numpy as np
+import pytest
+
+from evidence.benchmarks.measuring.battery import FIND, JUDGE, LOSSES, TASKS, Case
+from keras_onecycle import OneCycle
+
+OPTIMIZERS = {
+    "SGD": lambda: keras.optimizers.SGD(momentum=0.9),
+    "Adam": keras.optimizers.Adam,
+    "AdamW": keras.optimizers.AdamW,
+}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the battery is in JAX")
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_training_is_that_of_one_cycle_in_fit(optimizer: str) -> None:
+    from evidence.benchmarks.measuring.fast_training import FastTraining
+
+    training = FastTraining(Case("breast cancer", optimizer, 16, 40), seed=0)
+    got = training.cycle(0.01)
+    model = training.model
+    model.compile(OPTIMIZERS[optimizer](), LOSSES["classes"]())
+    rows = training.batches[:40].ravel()
+    x, y = (np.asarray(part)[rows] for part in (training.x, training.y))
+    model.fit(x, y, batch_size=16, shuffle=False, verbose=0, callbacks=[OneCycle(0.01)])
+    wanted = model.evaluate(training.val_x, training.val_y, batch_size=1000, verbose=0)
+    assert got["val_loss"] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.any_backend
+def test_no_task_is_in_both_halves_and_none_is_in_neither() -> None:
+    find, judge = ({case.task for case in half} for half in (FIND, JUDGE))
+    assert not find & judge
+    assert find | judge == TASKS.keys()
+    assert len(TASKS) >= 12

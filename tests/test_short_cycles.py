@@ -1,0 +1,289 @@
+"""The short cycles of `lr_find`: each is a cycle of its own, none leaves a trace, and what they suggest."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import reference
+from keras_onecycle import OneCycle, RangeTestResult, lr_find
+from keras_onecycle.range_tests._ladder import Ladder, below_best
+
+OPTIMIZERS: dict[str, Callable[[], keras.Optimizer]] = {
+    "SGD": lambda: keras.optimizers.SGD(0.01, momentum=0.9),
+    "SGD without momentum": lambda: keras.optimizers.SGD(0.01),
+    "AdamW": lambda: keras.optimizers.AdamW(0.01),
+    "accumulation": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
+}
+FIND = {"batch_size": 8, "num_steps": 100, "verbose": 0}
+
+
+def compiled(optimizer: keras.Optimizer, *layers: keras.layers.Layer) -> keras.Model:
+    model = reference.build(*layers)
+    model.compile(optimizer, loss="mse")
+    return model
+
+
+def state(model: keras.Model) -> list[np.ndarray]:
+    groups = (model.variables, model.optimizer.variables, model.metrics_variables)
+    return [np.array(keras.ops.convert_to_numpy(v)) for group in groups for v in group]
+
+
+class Losses(keras.callbacks.Callback):
+    """The loss of each update of a `fit` that makes one an epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.seen.append(logs["loss"])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_is_a_cycle_from_the_same_weights_and_leaves_no_trace(name: str) -> None:
+    # One batch, over and over: whatever is drawn, it is the same.
+    x, y = (np.repeat(part[:1], 8, axis=0) for part in reference.data(8))
+    model = compiled(OPTIMIZERS[name](), keras.layers.BatchNormalization())
+    model.optimizer.build(model.trainable_variables)
+    before = state(model)
+    result = lr_find(model, x, y, cycle_steps=20, **FIND)
+    assert len(result.cycle_lr) >= 2
+    for got, kept in zip(state(model), before, strict=True):
+        np.testing.assert_array_equal(got, kept)
+    accumulated = model.optimizer.gradient_accumulation_steps or 1
+    for max_lr, loss in zip(result.cycle_lr, result.cycle_loss, strict=True):
+        for variable, value in zip(
+            [*model.variables, *model.optimizer.variables], before, strict=False
+        ):
+            variable.assign(value)
+        losses = Losses()
+        cycle = OneCycle(
+            max_lr, total_steps=20, cycle_momentum=name != "SGD without momentum", start_epoch=0
+        )
+        fit = {"batch_size": 8, "epochs": 20 * accumulated, "verbose": 0}
+        model.fit(x, y, callbacks=[cycle, losses], **fit)
+        wanted = np.mean(losses.seen[-4 * accumulated :])
+        if np.isfinite(wanted):
+            np.testing.assert_allclose(loss, wanted, rtol=1e-2, atol=1e-6)
+        else:
+            assert loss == np.inf
+
+
+def test_updates_and_compilations() -> None:
+    x, y = reference.data(64)
+    model = compiled(OPTIMIZERS["SGD"]())
+    traces, updates = [], []
+    call = model.call
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        traces.append(None)
+        return call(*arguments, **named)
+
+    model.call = counted
+    counter = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: updates.append(None)
+    )
+    lr_find(model, x, y, batch_size=8, verbose=0, cycle_steps=0, callbacks=[counter])
+    before = len(traces)
+    assert before
+    assert len(updates) <= 100
+    traces.clear()
+    updates.clear()
+    result = lr_find(model, x, y, batch_size=8, verbose=0, callbacks=[counter])
+    assert len(updates) == len(result.loss) + 50 * len(result.cycle_lr) <= 300
+    if keras.backend.backend() != "torch":
+        assert len(traces) <= 2 * before
+
+
+class Interrupt(keras.callbacks.Callback):
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.batch, self.seen = batch, 0
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self.seen += 1
+        if self.seen == self.batch:
+            raise KeyboardInterrupt
+
+
+def test_no_trace_after_an_interruption_in_the_second_cycle() -> None:
+    x, y = reference.data(64)
+    model = compiled(OPTIMIZERS["AdamW"](), keras.layers.Dropout(0.3, seed=3))
+    model.fit(x, y, batch_size=8, verbose=0)
+    before = state(model)
+    arguments = FIND | {"batch_size": 32, "cycle_steps": 20, "stop_factor": None}
+    with pytest.raises(KeyboardInterrupt):
+        lr_find(model, x, y, callbacks=[Interrupt(100 + 20 + 7)], **arguments)
+    for got, kept in zip(state(model), before, strict=True):
+        np.testing.assert_array_equal(got, kept)
+    assert float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) == pytest.approx(0.01)
+    model.fit(x, y, batch_size=8, verbose=0)
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.x[index * 8 :][:8], self.y[index * 8 :][:8]
+
+
+@pytest.mark.any_backend
+def test_other_data() -> None:
+    x, y = reference.data(64)
+
+    def forever() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        while True:
+            yield from reference.split(x, y, 8)
+
+    kinds: list[Any] = [Batches(x, y), forever()]
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        kinds.append(tf.data.Dataset.from_tensor_slices((x, y)).batch(8))
+    for data in kinds:
+        result = lr_find(
+            compiled(OPTIMIZERS["SGD"]()), data, cycle_steps=16, num_steps=30, verbose=0
+        )
+        assert len(result.cycle_lr) >= 2
+        assert 1e-4 < result.suggest() < 1
+
+
+@pytest.mark.any_backend
+def test_data_that_run_out_are_told() -> None:
+    x, y = reference.data(64)
+    batches = (batch for _ in range(10) for batch in reference.split(x, y, 8))
+    with pytest.warns(
+        UserWarning, match="short cycles end after 1 of up to 4 because the data ran out"
+    ):
+        result = lr_find(
+            compiled(OPTIMIZERS["SGD"]()),
+            batches,
+            num_steps=40,
+            stop_factor=None,
+            cycle_steps=30,
+            verbose=0,
+        )
+    assert len(result.cycle_lr) == 1
+
+
+@pytest.mark.any_backend
+def test_the_bar_and_the_picture(capsys: pytest.CaptureFixture, tmp_path: Any) -> None:
+    x, y = reference.data(64)
+    arguments = {"batch_size": 8, "num_steps": 30, "cycle_steps": 10}
+    result = lr_find(compiled(OPTIMIZERS["SGD"]()), x, y, **arguments)
+    out = capsys.readouterr().out
+    assert "max_lr" in out
+    assert f"{10 * len(result.cycle_lr)}/40" in out
+    range_test, cycles = result.plot().axes
+    (line,) = [each for each in cycles.lines if "short cycle" in str(each.get_label())]
+    order = np.argsort(result.cycle_lr)
+    finite = order[np.isfinite(result.cycle_loss[order])]
+    np.testing.assert_allclose(
+        line.get_xydata().T, [result.cycle_lr[finite], result.cycle_loss[finite]]
+    )
+    assert range_test.get_xlabel() == "learning rate"
+    result.save(tmp_path / "result.json")
+    again = RangeTestResult.load(tmp_path / "result.json")
+    np.testing.assert_array_equal(again.cycle_loss, result.cycle_loss)
+    assert again.suggest() == result.suggest()
+
+
+def test_bad_cycle_steps_are_named_before_anything_trains() -> None:
+    x, y = reference.data(64)
+    for wrong, error in [(5, ValueError), (-1, ValueError), (20.5, TypeError), (True, TypeError)]:
+        with pytest.raises(error, match=f"cycle_steps={wrong!r}"):
+            lr_find(compiled(OPTIMIZERS["SGD"]()), x, y, cycle_steps=wrong, **FIND)
+
+
+# The ladder
+
+RATES = st.lists(st.integers(-20, 8), min_size=1, max_size=4, unique=True)
+LOSSES = st.lists(st.integers(0, 300).map(lambda n: n / 100), min_size=4, max_size=4, unique=True)
+
+
+def climbed(losses_of: Callable[[float], float], first: float) -> Ladder:
+    ladder = Ladder(first)
+    while len(ladder.lr) < 4 and (rate := ladder.next()) is not None:
+        ladder.add(rate, losses_of(rate))
+    return ladder
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("first", "tried"),
+    [(0.1, [0.1, 0.3, 1 / 30]), (0.01, [0.01, 0.03, 0.09, 0.27]), (0.9, [0.9, 2.7, 0.3, 0.1])],
+)
+def test_it_climbs_until_the_best_is_between_two_that_are_worse(first: float, tried: list) -> None:
+    ladder = climbed(lambda rate: (np.log10(rate) + 1) ** 2, first)
+    np.testing.assert_allclose(ladder.lr, tried, rtol=1e-6)
+
+
+@pytest.mark.any_backend
+def test_where_every_rate_diverges_it_goes_down() -> None:
+    ladder = climbed(lambda rate: np.inf, 0.9)
+    np.testing.assert_allclose(ladder.lr, [0.9, 0.3, 0.1, 1 / 30], rtol=1e-6)
+
+
+@pytest.mark.any_backend
+def test_a_third_of_the_best_unless_that_loses_more_than_a_twentieth() -> None:
+    lr = np.array([0.01, 0.03, 0.1, 0.3])
+    flat = below_best(lr, np.array([0.55, 0.51, 0.5, 1.0]), 2.5, 0.1)
+    assert flat == pytest.approx(0.1 / 3)
+    steep = below_best(lr, np.array([2.3, 2.0, 0.5, 1.0]), 2.5, 0.1)
+    # The loss may rise by 0.1 of the 1.5 that lie between 0.03 and 0.1.
+    assert steep == pytest.approx(0.1 * (0.03 / 0.1) ** (0.1 / 1.5))
+    assert below_best(lr, np.array([0.5, 0.6, 0.7, 0.8]), 2.5, 0.1) == pytest.approx(0.01 / 3)
+
+
+@pytest.mark.any_backend
+def test_where_no_cycle_learns_an_error_names_the_next_step() -> None:
+    with pytest.raises(ValueError, match=r"No short cycle.*`cycle_steps=200`"):
+        below_best(np.array([0.1, 0.3]), np.array([2.3, 2.31]), 2.3, 0.1)
+
+
+@pytest.mark.any_backend
+def test_without_a_curve_there_are_no_cycles_and_no_number() -> None:
+    x, _ = reference.data(64)
+    noise = np.random.default_rng(1).normal(size=(64, 1)).astype("float32")
+    arguments = FIND | {"max_lr": 1e-5}
+    result = lr_find(compiled(OPTIMIZERS["SGD"]()), x, noise, **arguments)
+    assert not len(result.cycle_lr)
+    with pytest.raises(ValueError, match=r"num_steps=500|never falls|turn up|flat"):
+        result.suggest()
+    with pytest.raises(ValueError, match="There are no short cycles"):
+        result.suggest("short cycles")
+
+
+@pytest.mark.any_backend
+@settings(max_examples=100, deadline=None)
+@given(RATES, LOSSES, st.integers(-4, 4), st.floats(0.1, 10), st.floats(-5, 5))
+def test_the_suggestion_goes_with_the_rates_and_not_with_scale_and_offset_of_the_loss(
+    powers: list[int], losses: list[float], decades: int, scale: float, offset: float
+) -> None:
+    lr, loss = 3.0 ** np.array(powers), np.array(losses)[: len(powers)]
+    try:
+        suggested = below_best(lr, loss, 2.5, 0.2)
+    except ValueError:
+        return
+    assert 0 < suggested <= lr.max()
+    learns = loss.min() < 2.5 - 0.1
+    if learns:
+        assert lr[np.argmin(loss)] / 3.01 <= suggested <= lr[np.argmin(loss)] * 1.01
+    assert below_best(10.0**decades * lr, loss, 2.5, 0.2) == pytest.approx(
+        10.0**decades * suggested
+    )
+    if abs(loss.min() - 2.4) > 0.01 and all(abs(each - 2.6) > 0.01 for each in loss):
+        again = below_best(lr, scale * loss + offset, scale * 2.5 + offset, scale * 0.2)
+        assert again == pytest.approx(suggested, rel=1e-4)
+    turned = np.argsort(-lr)
+    assert below_best(lr[turned], loss[turned], 2.5, 0.2) == pytest.approx(suggested)
