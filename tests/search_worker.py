@@ -2,8 +2,8 @@
 
 usage: python tests/search_worker.py URL LOG WORKERS KILL
 
-It waits until so many WORKERS are there. Each setting that is begun is a line in the file LOG: the
-process and the setting. The process kills itself in the middle of a training of its KILL-th setting,
+It waits until so many WORKERS are there. Nothing is trained: the loss of a setting is its `units`. Each
+`fit` is a line in the file LOG: the process and the setting. The process kills itself in its KILL-th `fit`,
 unless that is 0.
 """
 
@@ -12,33 +12,30 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-import keras
 import optuna
 
-import reference
+import untrained
 from keras_onecycle.search import SearchResult, grid_search
 
 GRID = {"units": [2, 3, 4], "dropout": [0.0, 0.2]}
 
 
-class Log(keras.callbacks.Callback):
-    """Writes a line for each setting that is begun, and kills the process as nothing can prevent."""
+class Killed(untrained.Untrained):
+    """Takes a moment to fit, writes that down, and kills the process as nothing can prevent."""
 
-    def __init__(self, file: Path, kill: int) -> None:
-        super().__init__()
-        self.file, self.kill = file, kill
-        self.begun = 0
+    def __init__(self, setting: tuple[int, float], log: Path, fits: list[dict], kill: int) -> None:
+        super().__init__(fits, value=setting[0])
+        self._line = f"{os.getpid()} {setting[0]} {setting[1]}\n"
+        self._log, self._is_last = log, lambda: len(fits) == kill
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        self.begun += 1
-        dense, dropout = self.model.layers[:2]
-        with self.file.open("a") as file:
-            file.write(f"{os.getpid()} {dense.units} {dropout.rate}\n")
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        # In the middle of an epoch.
-        if batch == 2 and self.begun == self.kill:
+    def fit(self, *data: Any, **arguments: Any) -> None:
+        with self._log.open("a") as file:
+            file.write(self._line)
+        super().fit(*data, **arguments)
+        time.sleep(0.5)
+        if self._is_last():
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -53,31 +50,14 @@ def shared(url: str) -> optuna.storages.RDBStorage:
 
 
 def search(storage: str | optuna.storages.BaseStorage, log: Path, kill: int = 0) -> SearchResult:
-    x, y = reference.data(48)
+    fits: list[dict] = []
 
-    def build(units: int, dropout: float) -> keras.Model:
-        model = keras.Sequential(
-            [
-                keras.Input((4,)),
-                keras.layers.Dense(units, "tanh"),
-                keras.layers.Dropout(dropout),
-                keras.layers.Dense(1),
-            ]
-        )
-        model.compile(keras.optimizers.SGD(momentum=0.9), "mse")
-        return model
+    def build(units: int, dropout: float) -> Killed:
+        return Killed((units, dropout), log, fits, kill)
 
+    x, y = untrained.data()
     return grid_search(
-        build,
-        GRID,
-        x,
-        y,
-        validation_data=reference.data(16, seed=1),
-        max_lr=0.1,
-        epochs=1,
-        batch_size=8,
-        storage=storage,
-        callbacks=[Log(log, kill)],
+        build, GRID, x, y, validation_data=untrained.data(), max_lr=0.1, storage=storage
     )
 
 
