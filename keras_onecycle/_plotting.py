@@ -102,7 +102,7 @@ def plot_range_test(
     """Draws loss against what was tested, with the suggestion marked, into `axes` or a new figure."""
     given: Any = axes
     several = cycle_lr is not None and len(cycle_lr) and (axes is None or np.size(given) > 1)
-    wanted = ["range test", "short cycles"] if several else ["range test"]
+    wanted = ["range test", "short_cycles"] if several else ["range test"]
     ax, *others = _panels(given, wanted, (10, 4) if several else (6.5, 4))
     if several:
         _plot_cycles(others[0], np.asarray(cycle_lr), np.asarray(cycle_loss), suggestion)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import batch_size_model
 import keras_onecycle.search.batch_size as batch_size
 from keras_onecycle import OneCycle
-from keras_onecycle._keras import backend
+from keras_onecycle._keras.out_of_memory import out_of_memory_message
 from keras_onecycle.search import BatchSizeResult, find_batch_size
 
 
@@ -192,7 +192,7 @@ def test_data_of_several_arrays_is_repeated(with_y: bool) -> None:
     ],
 )
 def test_errors_of_memory_are_told_apart(error: Exception, expected: bool) -> None:
-    assert (backend.out_of_memory_message(error) is not None) is expected
+    assert (out_of_memory_message(error) is not None) is expected
 
 
 # The search

@@ -257,3 +257,11 @@ def test_a_plot_in_a_part_of_a_figure_returns_the_whole() -> None:
 
 def test_repr_says_what_it_is() -> None:
     assert repr(make()) == "RangeTestResult(points=100, lr=1e-06..10, mode='exponential')"
+
+
+def test_a_file_from_before_there_were_short_cycles_is_read() -> None:
+    content = RangeTestResult([0.1, 0.2], [2.0, 1.0], [2.0, 1.5]).to_dict()
+    del content["cycle_lr"], content["cycle_loss"]
+    result = RangeTestResult.from_dict(content)
+    assert result.lr.tolist() == [0.1, 0.2]
+    assert result.cycle_lr.shape == result.cycle_loss.shape == (0,)

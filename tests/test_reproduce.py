@@ -11,7 +11,7 @@ import pytest
 from evidence import pages
 from evidence.reproduction import MissingRunError, length_factor
 from evidence.reproduction import __main__ as reproduce
-from evidence.reproduction.cifar_resnet import figures, full_size
+from evidence.reproduction.cifar_resnet import beside_published, figures
 from evidence.reproduction.cifar_resnet import trainings as cifar_trainings
 from evidence.reproduction.cifar_resnet.beside_reference import beside_reference
 from evidence.reproduction.cifar_resnet.presets import PRESETS, Preset
@@ -243,7 +243,7 @@ def test_all_figures_and_their_tables(trained: list, tmp_path: Path, page: Path)
 
 
 def test_the_tables_on_the_pages_are_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (figures, lenet_figures, full_size):
+    for module in (figures, lenet_figures, beside_published):
         monkeypatch.setattr(module, "save", lambda folder, name, ax: plt.close(ax.figure))
     made = reproduce.tables(reproduce.parse(["--redraw"]))
     docs = pages.ROOT / "docs"
@@ -260,10 +260,10 @@ def test_beside_the_published_stands_what_is_trained(
     monkeypatch.setitem(PRESETS, "cpu", preset)
     drawn = in_folder(tmp_path, train=False)
     with pytest.raises(MissingRunError):
-        full_size.full_size([drawn], tmp_path)
+        beside_published.full_size([drawn], tmp_path)
     for epochs in preset.cycle_epochs:
         in_folder(tmp_path).runs(max_lr=1.0, epochs=epochs)
-    told = full_size.full_size([drawn], tmp_path)
+    told = beside_published.full_size([drawn], tmp_path)
     assert (tmp_path / "full-size.png").exists()
     assert "| ResNet-56 | one cycle | 2 |  | 70.10 ± 0.10 (3 seeds) |" in told
     assert "| ResNet-56 | one cycle | 50 | 92.31 (fastai) | 79.39 ± 0.10 (3 seeds) |" in told

@@ -261,7 +261,7 @@ def test_without_a_curve_there_are_no_cycles_and_no_number() -> None:
     with pytest.raises(ValueError, match=r"num_steps=500|never falls|turn up|flat"):
         result.suggest()
     with pytest.raises(ValueError, match="There are no short cycles"):
-        result.suggest("short cycles")
+        result.suggest("short_cycles")
 
 
 @pytest.mark.any_backend

@@ -231,7 +231,7 @@ def test_a_higher_max_lr_is_advised_only_where_it_was_low(max_lr: float, advised
     flat, noise = np.full(100, 2.3), noisy(np.full(100, 2.3), 2)
     for loss, smoothed in ((flat, flat), (noise.loss, noise.smoothed_loss)):
         tested = RangeTestResult(np.geomspace(1e-6, max_lr, 100), loss, smoothed)
-        with pytest.raises(ValueError, match="flat|so no learning rate stands out") as told:
+        with pytest.raises(ValueError, match=r"flat|so no learning rate stands out") as told:
             tested.suggest("minimum")
         assert ("`max_lr`" in str(told.value)) == advised
 

@@ -11,7 +11,7 @@ import pytest
 
 import reference
 from keras_onecycle import RangeTestResult, WeightDecayResult, lr_find, weight_decay_find
-from keras_onecycle._keras.penalty import penalty
+from keras_onecycle._keras.loss_parts import penalty
 
 # It goes through `fit` and range tests, which have tests on each backend.
 pytestmark = pytest.mark.any_backend

@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from evidence.benchmarks.measuring.saving import add_save, write
 from evidence.pages import table
 from keras_onecycle import RangeTestResult, lr_find
-from keras_onecycle.range_tests._loss_curve import LossCurve
+from keras_onecycle.range_tests._stop_rule import LossCurve
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 FACTOR = 4.0

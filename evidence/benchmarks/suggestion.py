@@ -38,7 +38,7 @@ GRID = {
     "Adam": [10 ** (k / 2) for k in range(-8, 2)],
     "AdamW": [10 ** (k / 2) for k in range(-8, 2)],
 }
-METHODS = {"short cycles": "auto", "edge": "edge", "minimum": "minimum", "valley": "valley"}
+METHODS = {"short_cycles": "auto", "edge": "edge", "minimum": "minimum", "valley": "valley"}
 DEFAULT = "Keras's default rate"
 # Worse than this many times the best counts as this much.
 MOST = 10.0
@@ -140,9 +140,9 @@ def measure(store: Store, case: Case, seed: int) -> dict[str, Any]:
         if rates[name]
     }
     schedules = {}
-    if rates["short cycles"]:
+    if rates["short_cycles"]:
         schedules = store.get(
-            "schedules", key, lambda: other_schedules(training(), rates["short cycles"])
+            "schedules", key, lambda: other_schedules(training(), rates["short_cycles"])
         )
     return {"grid": grid, "rates": rates, "at": at, "schedules": schedules}
 
@@ -181,7 +181,7 @@ class Measured:
             )
             for name in (*SCHEDULES, *AT_DEFAULT)
         }
-        self.schedules["one cycle"] = self.excess["short cycles"]
+        self.schedules["one cycle"] = self.excess["short_cycles"]
 
     @staticmethod
     def _best(grid: Mapping[str, Result]) -> tuple[str, float]:
@@ -240,7 +240,7 @@ def by_case(cases: list[Measured]) -> str:
     """Returns a row for each case."""
     rows = []
     for case in cases:
-        rates = [seed["rates"]["short cycles"] for seed in case.of_seeds]
+        rates = [seed["rates"]["short_cycles"] for seed in case.of_seeds]
         rows.append(
             [
                 f"{case.case.name}: {case.case.updates}",
@@ -248,7 +248,7 @@ def by_case(cases: list[Measured]) -> str:
                 " / ".join("none" if rate is None else f"{rate:.2g}" for rate in rates),
                 *(
                     " / ".join(percent(value) for value in case.excess[name])
-                    for name in ("short cycles", "edge", DEFAULT)
+                    for name in ("short_cycles", "edge", DEFAULT)
                 ),
             ]
         )

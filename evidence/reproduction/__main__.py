@@ -20,8 +20,8 @@ from evidence.pages import ROOT, fill
 from evidence.reproduction import SEEDS, MissingRunError
 from evidence.reproduction.cifar_resnet import figures as cifar_figures
 from evidence.reproduction.cifar_resnet import trainings as cifar_trainings
+from evidence.reproduction.cifar_resnet.beside_published import OF_PRESETS, full_size
 from evidence.reproduction.cifar_resnet.beside_reference import beside_reference
-from evidence.reproduction.cifar_resnet.full_size import OF_PRESETS, full_size
 from evidence.reproduction.cifar_resnet.presets import PRESETS
 from evidence.reproduction.mnist_lenet import figures as lenet_figures
 from evidence.reproduction.mnist_lenet import trainings as lenet_trainings

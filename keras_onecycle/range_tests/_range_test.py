@@ -12,11 +12,11 @@ from keras_onecycle._keras import backend
 from keras_onecycle._keras.attachment import Attachment
 from keras_onecycle._keras.callback import Callback
 from keras_onecycle._keras.compiled_step import compile_single_step
-from keras_onecycle._keras.metrics import samples_counter
+from keras_onecycle._keras.loss_parts import samples_counter
 from keras_onecycle._keras.optimizer_traits import unwrap
 from keras_onecycle._keras.snapshot import Snapshot
-from keras_onecycle.range_tests._loss_curve import LossCurve
 from keras_onecycle.range_tests._recorder import Recorder
+from keras_onecycle.range_tests._stop_rule import LossCurve
 from keras_onecycle.range_tests._validation import Validation
 from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import Schedule, evaluate

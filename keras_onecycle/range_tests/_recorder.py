@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_onecycle.range_tests._loss_curve import LossCurve
+from keras_onecycle.range_tests._stop_rule import LossCurve
 
 
 class Recorder:

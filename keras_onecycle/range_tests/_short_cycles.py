@@ -12,9 +12,9 @@ from keras import ops
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.optimizer_traits import default_part, has_momentum, parts_of, unwrap
 from keras_onecycle.range_tests._ladder import Ladder
-from keras_onecycle.range_tests._loss_curve import LossCurve
 from keras_onecycle.range_tests._range_test import RangeTest
 from keras_onecycle.range_tests._recorder import Recorder
+from keras_onecycle.range_tests._stop_rule import LossCurve
 from keras_onecycle.schedules import Schedule, one_cycle_lr, one_cycle_momentum
 
 # Short cycles at most.

@@ -70,7 +70,7 @@ _MOMENTUM = _Kind(
 )
 
 
-_SHORT_CYCLES = "short cycles"
+_SHORT_CYCLES = "short_cycles"
 
 
 def _no_points() -> np.ndarray:
@@ -185,12 +185,12 @@ class RangeTestResult:
         or infinite are ignored. A warning says when the curve does not turn up.
 
         Args:
-            method: `"short cycles"`, a third of the rate of the best short cycle, or more where that loses a
+            method: `"short_cycles"`, a third of the rate of the best short cycle, or more where that loses a
                 twentieth of what the best gains; `"edge"`, a quarter of the rate at which the loss, smoothed
                 to both sides, turns up; `"valley"`, `"minimum"`, `"steep"` or `"slide"`, as in fastai; for a
                 momentum range test `"stable"`, the largest momentum before the loss turns up; or a function
                 of two arrays, learning rates or momenta and smoothed losses, that returns a float. `"steep"`
-                and `"slide"` may be far off on noisy curves. Defaults to `"auto"`: `"short cycles"` where
+                and `"slide"` may be far off on noisy curves. Defaults to `"auto"`: `"short_cycles"` where
                 there are some, otherwise `"edge"`, or `"stable"`.
 
         Returns:
@@ -369,7 +369,7 @@ class RangeTestResult:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """Returns the result that `to_dict` was called on."""
-        names = [*_ARRAYS, *(name for name in _OF_MOMENTUM if name in content)]
+        names = [n for n in (*_ARRAYS, *_OF_MOMENTUM) if n in content or n not in _OPTIONAL]
         metrics = {name: from_json(values) for name, values in content["val_metrics"].items()}
         arrays = {name: from_json(content[name]) for name in names}
         return cls(mode=content["mode"], val_metrics=metrics, **arrays)
@@ -378,6 +378,8 @@ class RangeTestResult:
 _ARRAYS = [f.name for f in fields(RangeTestResult) if f.type is np.ndarray]
 # In the file of a momentum range test only.
 _OF_MOMENTUM = ("momentum", "val_momentum")
+# A file may lack them: one of another kind of test, or from before there were short cycles.
+_OPTIONAL = (*_OF_MOMENTUM, "cycle_lr", "cycle_loss")
 
 
 def start_and_noise(result: RangeTestResult) -> tuple[float, float]:

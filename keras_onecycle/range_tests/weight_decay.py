@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_onecycle import _plotting
 from keras_onecycle._arguments import check_float, check_int
-from keras_onecycle._keras.penalty import penalty
+from keras_onecycle._keras.loss_parts import penalty
 from keras_onecycle.range_tests._run import run_range_test, split_arguments
 from keras_onecycle.range_tests.learning_rate import LRFinder
 from keras_onecycle.range_tests.result import RangeTestResult

@@ -11,8 +11,9 @@ import numpy as np
 from keras_onecycle import _plotting
 from keras_onecycle._arguments import check_float, check_int
 from keras_onecycle._keras import backend
+from keras_onecycle._keras.out_of_memory import out_of_memory_message
 from keras_onecycle._keras.trial_steps import TrialSteps
-from keras_onecycle.search._rows import as_arrays, count_samples
+from keras_onecycle.search._folds import as_arrays, count_samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -189,7 +190,7 @@ def find_batch_size(
         try:
             times = trial.time(_batch(x, rows), _batch(y, rows), steps)
         except Exception as error:
-            message = backend.out_of_memory_message(error)
+            message = out_of_memory_message(error)
             if message is None:
                 raise
             if size == min_batch_size:

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 
 from keras_onecycle._arguments import check_int, check_learning_rate
-from keras_onecycle._keras.penalty import penalty
+from keras_onecycle._keras.loss_parts import penalty
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_tests.learning_rate import lr_find
-from keras_onecycle.search import _rows
+from keras_onecycle.search import _folds
 
 Data = tuple[Any, ...]
 """What `fit` takes as `x`, `y` and `sample_weight`."""
@@ -115,8 +115,8 @@ class CrossValidation:
         self._check()
         self.data: Data = (self.x, self.y, self.sample_weight)
         if self.validation_data is None:
-            self.data = tuple(_rows.as_arrays(part) for part in self.data)
-            self.cv = _rows.split(self.data, self.cv, self.seed)
+            self.data = tuple(_folds.as_arrays(part) for part in self.data)
+            self.cv = _folds.split(self.data, self.cv, self.seed)
 
     def _check(self) -> None:
         if not callable(self.build):
@@ -147,7 +147,7 @@ class CrossValidation:
         """Returns the training data and the validation data of a fold."""
         if self.validation_data is None:
             train, validation = self.cv[number]
-            return _rows.take(self.data, train), _rows.take(self.data, validation)
+            return _folds.take(self.data, train), _folds.take(self.data, validation)
         given = self.validation_data
         return self.data, given if isinstance(given, tuple) else (given,)
 
@@ -214,7 +214,7 @@ class CrossValidation:
         """Raises an error if the model cannot be built, or has no such metric."""
         model = self.model(self.seed)
         if self.monitor != "val_loss" and self.validation_data is None:
-            self.evaluate(model, _rows.take(self.data, np.arange(2)))
+            self.evaluate(model, _folds.take(self.data, np.arange(2)))
 
     def _of_arrays(self, data: Data) -> dict[str, Any]:
         """Returns the arguments of `fit` and `evaluate` that a dataset has no use for."""

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_onecycle._arguments import check_choice
-from keras_onecycle._extras import require
+from keras_onecycle._optional_imports import require
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.search.cross_validation import CrossValidation, cross_val_score
 from keras_onecycle.search.result import SearchResult, Setting

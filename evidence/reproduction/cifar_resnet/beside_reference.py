@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence.pages import ROOT, table
-from evidence.reproduction.cifar_resnet.full_size import POLICIES
+from evidence.reproduction.cifar_resnet.beside_published import POLICIES
 from evidence.reproduction.drawing import spread
 from examples.cifar10.settings import read_json
 

@@ -1,4 +1,4 @@
-"""The part of Keras's loss that weight decay as L2 adds to it."""
+"""What Keras's loss is made of: the penalty of the regularizers, and the samples it is the mean of."""
 
 import keras
 
@@ -14,3 +14,11 @@ def penalty(model: keras.Model) -> float:
     backend.sync(model)
     regularized = [v for v in model.trainable_variables if v.regularizer is not None]
     return sum((float(keras.ops.convert_to_numpy(v.regularizer(v))) for v in regularized), 0.0)
+
+
+def samples_counter(model: keras.Model) -> keras.Variable | None:
+    """Returns the variable that counts the samples of the loss since the last reset, or None."""
+    for metric in model.metrics:
+        if isinstance(metric, keras.metrics.Mean) and metric.name == "loss":
+            return metric.count
+    return None

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_onecycle._arguments import check_int
-from keras_onecycle._extras import require
+from keras_onecycle._optional_imports import require
 
 Rows = np.ndarray
 """The numbers of some rows."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_onecycle.range_tests._loss_curve import LossCurve
+from keras_onecycle.range_tests._stop_rule import LossCurve
 
 pytestmark = pytest.mark.any_backend
 
