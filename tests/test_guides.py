@@ -173,3 +173,17 @@ def test_the_script_of_the_readme_keeps_its_rate(
     last = cycle.max_lr / cycle.div_factor / cycle.final_div_factor
     assert cycle.history["learning_rate"][-1] == pytest.approx(last, rel=1e-3)
     assert (tmp_path / "cycle.png").exists()
+
+
+def test_the_readme_says_what_the_quickstart_printed() -> None:
+    printed = (DOCS / "quickstart.md").read_text(encoding="utf-8")
+    losses = dict(re.findall(r"\| (\S.*?) \| (\d\.\d\d ± \d\.\d\d) \|", printed))
+    (needs,) = set(re.findall(r"AdamW\(\) needs more than (\d+) updates, not (\d+)", printed))
+    text = " ".join(README.split()).replace("1,408", "1408")
+    assert f"reaches in {needs[1]} updates" in text
+    of_both = f"({losses['OneCycle']} against {losses['AdamW()']} after as many updates"
+    assert f"does not reach in {needs[0]}** {of_both}, three seeds" in text
+    assert f"with a warm-up ends at {losses['warm-up, cosine']}," in text
+    assert (
+        f"without one at {losses['cosine']}, and a constant rate at {losses['constant']}." in text
+    )
