@@ -144,6 +144,9 @@ def _plot_cycles(ax: "Axes", lr: np.ndarray, loss: np.ndarray, suggestion: float
     if suggestion is not None:
         ax.axvline(suggestion, color=_RED, linestyle="--", label=f"suggested: {suggestion:.3g}")
     ax.set_xscale("log")
+    # The few rates that were tried; the ticks of a short logarithmic axis overlap.
+    ax.set_xticks(lr, [f"{rate:.2g}" for rate in lr])
+    ax.minorticks_off()
     ax.set(xlabel="highest learning rate of the cycle", ylabel="loss")
     ax.legend()
 
