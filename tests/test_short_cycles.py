@@ -74,6 +74,21 @@ def test_each_is_a_cycle_from_the_same_weights_and_leaves_no_trace(name: str) ->
             assert loss == np.inf
 
 
+def test_what_is_not_built_stays_so_and_its_cycles_are_those_of_what_is() -> None:
+    x, y = (np.repeat(part[:1], 8, axis=0) for part in reference.data(8))
+    results = []
+    for built in (True, False):
+        model = reference.build()
+        model.compile(keras.optimizers.Nadam(0.01), "mse", metrics=["mae"])
+        if built:
+            model.optimizer.build(model.trainable_variables)
+        results.append(lr_find(model, x, y, cycle_steps=20, **FIND))
+        assert model.optimizer.built == built
+    assert len(results[0].cycle_lr) >= 2
+    np.testing.assert_allclose(results[1].cycle_lr, results[0].cycle_lr)
+    np.testing.assert_allclose(results[1].cycle_loss, results[0].cycle_loss, rtol=1e-5)
+
+
 def test_updates_and_compilations() -> None:
     x, y = reference.data(64)
     model = compiled(OPTIMIZERS["SGD"]())

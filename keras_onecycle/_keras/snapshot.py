@@ -47,13 +47,32 @@ class Snapshot:
         ]
 
     def restore(self) -> None:
+        """Puts back the values, and what was not built."""
+        self.restore_values()
+        self._unbuilt.restore()
+
+    def restore_values(self) -> None:
         """Assigns the copies, bit for bit. Metrics that were made since are reset."""
         backend.sync(self.model)
         # An error in the first batch leaves variables on JAX without a value: assign, never read.
         self.model.reset_metrics()
         for variable, values in self._copies:
             backend.write(variable, values)
-        self._unbuilt.restore()
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Makes the variables of the optimizer, if its first step has not made them yet.
+
+    For whatever is trained: a `train_step` may train variables that are not the model's own.
+    """
+    if not model.optimizer.built:
+        own = {id(variable) for variable in (*model.variables, *model.metrics_variables)}
+        others = [
+            thing
+            for thing in _reach(model)
+            if isinstance(thing, keras.Variable) and thing.trainable and id(thing) not in own
+        ]
+        model.optimizer.build([*model.trainable_variables, *others])
 
 
 class _Unbuilt:

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.optimizer_traits import default_part, has_momentum, parts_of, unwrap
+from keras_onecycle._keras.snapshot import build_optimizer
 from keras_onecycle.range_tests._ladder import Ladder
 from keras_onecycle.range_tests._range_test import RangeTest
 from keras_onecycle.range_tests._recorder import Recorder
@@ -66,6 +67,8 @@ class ShortCycles(RangeTest):
         return schedules
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        # Before the copy: each cycle begins with its first values. `lr_find` takes the building back.
+        build_optimizer(self.model)
         super().on_train_begin(logs)
         self._begin(self.ladder.next())
 
@@ -82,7 +85,7 @@ class ShortCycles(RangeTest):
             self._end()
             return
         if self.ladder.lr and self._snapshot is not None:
-            self._snapshot.restore()
+            self._snapshot.restore_values()
         self._max_lr = max_lr
         backend.write(self._rate, [np.full_like(v, max_lr) for v in backend.read(self._rate)])
         curve = LossCurve(self.num_steps, self.smoothing, None)
