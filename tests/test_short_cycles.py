@@ -167,7 +167,7 @@ def test_other_data() -> None:
         kinds.append(tf.data.Dataset.from_tensor_slices((x, y)).batch(8))
     for data in kinds:
         result = lr_find(
-            compiled(OPTIMIZERS["SGD"]()), data, cycle_steps=16, num_steps=30, verbose=0
+            compiled(OPTIMIZERS["SGD"]()), data, cycle_steps=16, num_steps=100, verbose=0
         )
         assert len(result.cycle_lr) >= 2
         assert 1e-4 < result.suggest() < 1
@@ -176,14 +176,14 @@ def test_other_data() -> None:
 @pytest.mark.any_backend
 def test_data_that_run_out_are_told() -> None:
     x, y = reference.data(64)
-    batches = (batch for _ in range(10) for batch in reference.split(x, y, 8))
+    batches = (batch for _ in range(18) for batch in reference.split(x, y, 8))
     with pytest.warns(
         UserWarning, match="short cycles end after 1 of up to 4 because the data ran out"
     ):
         result = lr_find(
             compiled(OPTIMIZERS["SGD"]()),
             batches,
-            num_steps=40,
+            num_steps=100,
             stop_factor=None,
             cycle_steps=30,
             verbose=0,
