@@ -1,6 +1,6 @@
 """One cycle in a training loop of your own, on handwritten digits, in seconds.
 
-usage: python examples/custom_loop.py [--epochs N]
+usage: python -m examples.custom_loop [--epochs N]
 
 Without `fit` there is nothing to tell `OneCycle` how long the training is: `total_steps` says it. While the
 cycle is attached, each update of the optimizer sets learning rate and momentum, also in `train_on_batch`.

@@ -1,6 +1,6 @@
 """The whole recipe, end to end: batch size, learning rate, weight decay, dropout, momentum, training.
 
-usage: python examples/recipe.py [--dataset digits|breast_cancer|wine|cifar10] [--out DIR] [--seeds N]
+usage: python -m examples.recipe [--dataset digits|breast_cancer|wine|cifar10] [--out DIR] [--seeds N]
                                  [--epochs N]
 
 Large learning rates regularize, so the rest of the regularization has to be found again with them. Each
