@@ -1,4 +1,4 @@
-"""A network that writes: what a range test and one cycle gain, in about a minute for each seed.
+"""A network that writes: what a range test and one cycle gain, in a minute or two for each seed.
 
 usage: python -m examples.quickstart [--seeds N] [--epochs N]
 
