@@ -188,15 +188,6 @@ class Measured:
         rate = min(grid, key=lambda r: grid[r][0] if math.isfinite(grid[r][0]) else math.inf)
         return rate, grid[rate][0]
 
-    def lost_accuracy(self, name: str) -> list[float]:
-        """Returns the percentage points of accuracy below the best of the grid, of each seed."""
-        lost = []
-        for seed in self.of_seeds:
-            accuracies = [result[1] for result in seed["grid"].values() if result[1] == result[1]]
-            if accuracies and name in seed["at"]:
-                lost.append(100 * (max(accuracies) - seed["at"][name][1]))
-        return lost
-
 
 def percent(value: float) -> str:
     """Returns an excess as a table has it."""
