@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from keras_onecycle.range_tests.result import RangeTestResult
+
 _STYLE = "keras_onecycle.onecycle"
 # Of the style, by what they stand for.
 _BLUE, _RED, _GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -83,44 +85,36 @@ def plot_batch_sizes(
 
 
 def plot_range_test(
-    tested: np.ndarray,
-    loss: np.ndarray,
+    result: "RangeTestResult",
     smoothed_loss: np.ndarray,
     *,
-    mode: str,
-    skip_start: int,
-    skip_end: int,
-    suggestion: float | None = None,
-    suggestion_label: str | None = None,
-    val_tested: np.ndarray | None = None,
-    val_loss: np.ndarray | None = None,
-    cycle_lr: np.ndarray | None = None,
-    cycle_loss: np.ndarray | None = None,
-    name: str = "learning rate",
-    axes: "Axes | Sequence[Axes] | None" = None,
+    suggestion: float | None,
+    method: str | None,
+    axes: "Axes | Sequence[Axes] | None",
 ) -> "Figure":
     """Draws loss against what was tested, with the suggestion marked, into `axes` or a new figure."""
+    name, x, val_x = (
+        ("learning rate", result.lr, result.val_lr)
+        if result.momentum is None
+        else ("momentum", result.momentum, result.val_momentum)
+    )
     given: Any = axes
-    several = cycle_lr is not None and len(cycle_lr) and (axes is None or np.size(given) > 1)
+    several = len(result.cycle_lr) and (axes is None or np.size(given) > 1)
     wanted = ["range test", "short_cycles"] if several else ["range test"]
     ax, *others = _panels(given, wanted, (10, 4) if several else (6.5, 4))
     if several:
-        _plot_cycles(others[0], np.asarray(cycle_lr), np.asarray(cycle_loss), suggestion)
-    shown = slice(skip_start, len(tested) - skip_end)
-    x = tested[shown]
-    ax.plot(x, loss[shown], "-", color=_BLUE, alpha=0.3, label="loss of each update")
-    ax.plot(x, smoothed_loss[shown], "-", color=_BLUE, label="smoothed loss")
-    if val_tested is not None and val_loss is not None and len(val_tested):
-        inside = (val_tested >= x.min()) & (val_tested <= x.max())
-        val_x, val_y = val_tested[inside], val_loss[inside]
-        ax.plot(val_x, val_y, "o-", color=_GREEN, label="validation loss")
+        _plot_cycles(others[0], result.cycle_lr, result.cycle_loss, suggestion)
+    ax.plot(x, result.loss, "-", color=_BLUE, alpha=0.3, label="loss of each update")
+    ax.plot(x, smoothed_loss, "-", color=_BLUE, label="smoothed loss")
+    if len(result.val_loss) and val_x is not None:
+        ax.plot(val_x, result.val_loss, "o-", color=_GREEN, label="validation loss")
     if suggestion is not None:
-        label = f"suggested ({suggestion_label}): {suggestion:.3g}"
+        label = f"suggested ({method}): {suggestion:.3g}"
         ax.axvline(suggestion, color=_RED, linestyle="--", label=label)
-    if mode == "exponential":
+    if result.mode == "exponential":
         ax.set_xscale("log")
     # The descent is what one looks at: a divergence goes out of the picture at the top.
-    curve = smoothed_loss[shown][np.isfinite(smoothed_loss[shown])]
+    curve = smoothed_loss[np.isfinite(smoothed_loss)]
     descent = curve[: np.argmin(curve) + 1] if len(curve) else curve
     if len(descent) > 1:
         margin = 0.25 * (descent.max() - descent[-1])

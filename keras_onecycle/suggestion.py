@@ -1,20 +1,17 @@
 """Functions that suggest a learning rate, or a momentum, from the curve of a range test.
 
 Each is a plain function of the learning rates and the losses, arrays of equal length. `edge` is the
-default; `valley`, `steep`, `minimum` and `slide` are those of fastai; `stable`, for momenta, is the papers'
-rule. Pass your own as `result.suggest(my_function)`.
+default; `valley` and `minimum` are those of fastai; `stable`, for momenta, is the papers' rule. Pass your own
+as `result.suggest(my_function)`.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["SuggestionMethod", "edge", "minimum", "slide", "stable", "steep", "valley"]
+__all__ = ["SuggestionMethod", "edge", "minimum", "stable", "valley"]
 
 SuggestionMethod = Callable[[np.ndarray, np.ndarray], float]
-
-# What `suggest("auto")` takes, of a range test of the learning rate and of momentum.
-DEFAULT, DEFAULT_FOR_MOMENTUM = "edge", "stable"
 
 # A rise of the loss by less, relative to the range of the curve, is that of one batch after another.
 _RISE = 0.1
@@ -72,36 +69,6 @@ def valley(lr: np.ndarray, loss: np.ndarray) -> float:
     return float(lr[start + int(third) + int(third / 2)])
 
 
-def slide(lr: np.ndarray, loss: np.ndarray) -> float:
-    """Suggests where a window, sliding left from the right end, first has the same slope at both ends.
-
-    Example:
-
-    >>> lr = np.logspace(-4, 0, 60)
-    >>> loss = 2 + (np.log10(lr) + 1) ** 2
-    >>> round(keras_onecycle.suggestion.slide(lr, loss), 4)
-    0.0001
-
-    Arguments and return value are those of `edge`.
-
-    Raises:
-        ValueError: If there are fewer than 16 points, one more than the window is wide.
-    """
-    window, threshold = 15, 0.005
-    if len(loss) <= window:
-        raise ValueError(
-            f"`slide` needs at least {window + 1} points. Received: {len(loss)} points"
-        )
-    slope = np.gradient(loss)
-    right = len(loss) - 1
-    suggested = right - window
-    left = suggested
-    while left >= 0 and abs(slope[right] - slope[left]) > threshold:
-        suggested = left
-        right, left = right - 1, left - 1
-    return float(lr[suggested])
-
-
 def minimum(lr: np.ndarray, loss: np.ndarray) -> float:
     """Suggests a tenth of the learning rate at which the loss is lowest.
 
@@ -114,20 +81,6 @@ def minimum(lr: np.ndarray, loss: np.ndarray) -> float:
     Arguments and return value are those of `edge`.
     """
     return float(lr[np.argmin(loss)]) / 10
-
-
-def steep(lr: np.ndarray, loss: np.ndarray) -> float:
-    """Suggests the learning rate at which the loss falls fastest, per unit of log learning rate.
-
-    Example:
-
-    >>> lr = np.array([0.01, 0.1, 1.0, 10.0])
-    >>> keras_onecycle.suggestion.steep(lr, np.array([3.0, 2.9, 1.0, 5.0]))
-    0.1
-
-    Arguments and return value are those of `edge`.
-    """
-    return float(lr[np.argmin(np.diff(loss) / np.diff(np.log(lr)))])
 
 
 def stable(momentum: np.ndarray, loss: np.ndarray) -> float:

@@ -47,8 +47,6 @@ def test_a_file_holds_it_to_the_last_bit(tmp_path: Path) -> None:
     assert_equal(RangeTestResult.load(path), tested)
     tested.save(str(path))
     assert_equal(RangeTestResult.load(str(path)), tested)
-    # Strict JSON, which has no NaN.
-    json.loads(path.read_text(), parse_constant=pytest.fail)
     assert [p.name for p in tmp_path.iterdir()] == ["range.json"]
 
 
@@ -97,7 +95,7 @@ def test_a_torn_file_is_named(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (0, 1, len(whole) // 2, len(whole) - 3):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"may be torn.*range\.json"):
+        with pytest.raises(ValueError, match=r"may be torn.*Received: .*range\.json"):
             RangeTestResult.load(path)
 
 
@@ -110,8 +108,6 @@ def test_a_torn_file_is_named(tmp_path: Path) -> None:
         '{"format": "keras_onecycle.RangeTestResult", "version": 99}',
         '{"format": "keras_onecycle.RangeTestResult", "version": 1}',
         b"\x89PNG\r\n\x1a\n\xff\xfe",
-        pytest.param("[" * 200_000, id="deep"),
-        pytest.param('{"format": ' + "1" * 5000 + "}", id="digits"),
     ],
 )
 def test_a_foreign_file_is_named(content: str | bytes, tmp_path: Path) -> None:
@@ -127,10 +123,8 @@ def test_a_foreign_file_is_named(content: str | bytes, tmp_path: Path) -> None:
         ("lr", [1.0]),
         ("lr", None),
         ("lr", "1" * 100),
-        pytest.param("lr", [10**400] * 100, id="lr-huge"),
         ("loss", "x"),
         ("mode", "log"),
-        ("val_metrics", {"a": [1.0]}),
         ("val_metrics", [1]),
     ],
 )
@@ -142,7 +136,7 @@ def test_a_file_that_does_not_fit_together_is_named(
     content = json.loads(path.read_text())
     content[name] = value
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"not whole.*range\.json"):
+    with pytest.raises(ValueError, match=r"Received: .*range\.json"):
         RangeTestResult.load(path)
 
 
@@ -151,30 +145,19 @@ def test_a_missing_file_is_missing(tmp_path: Path) -> None:
         RangeTestResult.load(tmp_path / "nowhere.json")
 
 
-@pytest.mark.parametrize("path", [None, 3, ["range.json"], b"range.json"])
-def test_what_is_no_path_is_named(path: object) -> None:
+def test_a_directory_stays_one(tmp_path: Path) -> None:
     for use in (RangeTestResult.load, make().save):
-        with pytest.raises(TypeError, match=r"`path` must be .*Received: path="):
-            use(path)
-
-
-def test_a_directory_is_named(tmp_path: Path) -> None:
-    for path in (tmp_path, str(tmp_path), ""):
-        for use in (RangeTestResult.load, make().save):
-            with pytest.raises(ValueError, match=r"`path` must be .*Received: path="):
-                use(path)
-
-
-def test_arrays_that_are_none_are_named() -> None:
-    with pytest.raises(ValueError, match=r"`lr`.*Received: lr=\['a'\]"):
-        RangeTestResult(["a"], [1.0], [1.0])
-    with pytest.raises(TypeError, match=r"`val_metrics`.*Received: val_metrics=\[1\]"):
-        RangeTestResult([1.0], [1.0], [1.0], val_metrics=[1])
+        with pytest.raises(OSError, match="directory"):
+            use(tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.parent.glob("*.partial"))
 
 
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="`smoothed_loss`"):
         RangeTestResult(lr=[1.0, 2.0], loss=[1.0, 2.0], smoothed_loss=[1.0])
+    with pytest.raises(ValueError, match="could not convert string to float: 'a'"):
+        RangeTestResult(["a"], [1.0], [1.0])
 
 
 @pytest.mark.parametrize(("mode", "scale"), [("exponential", "log"), ("linear", "linear")])
@@ -204,13 +187,12 @@ def test_what_is_past_the_descent_is_shaded() -> None:
         plt.close(ax.figure)
 
 
-def test_plot_into_axes_that_are_given_without_the_ends() -> None:
+def test_plot_into_axes_that_are_given() -> None:
     tested = make()
     _, (left, right) = plt.subplots(1, 2)
-    assert tested.plot(right, skip_start=10, skip_end=5, method=None) is right.figure
+    assert tested.plot(right, method=None) is right.figure
     assert not left.lines
-    assert len(right.lines[0].get_xdata()) == 85
-    assert right.lines[0].get_xdata()[0] == tested.lr[10]
+    np.testing.assert_array_equal(right.lines[0].get_xdata(), tested.lr)
     plt.close(left.figure)
 
 
@@ -229,12 +211,8 @@ def test_plot_of_a_curve_that_allows_no_suggestion() -> None:
 
 
 def test_bad_plot_arguments_are_named() -> None:
-    with pytest.raises(ValueError, match="skip_start=-1"):
-        make().plot(skip_start=-1)
-    with pytest.raises(TypeError, match=r"skip_end=0\.5"):
-        make().plot(skip_end=0.5)
-    with pytest.raises(ValueError, match="skip_start=60, skip_end=40"):
-        make().plot(skip_start=60, skip_end=40)
+    with pytest.raises(ValueError, match="no points to draw"):
+        make(0).plot()
     with pytest.raises(ValueError, match="method='best'"):
         make().plot(method="best")
     with pytest.raises(TypeError, match="method=3"):
@@ -259,9 +237,18 @@ def test_repr_says_what_it_is() -> None:
     assert repr(make()) == "RangeTestResult(points=100, lr=1e-06..10, mode='exponential')"
 
 
-def test_a_file_from_before_there_were_short_cycles_is_read() -> None:
-    content = RangeTestResult([0.1, 0.2], [2.0, 1.0], [2.0, 1.5]).to_dict()
-    del content["cycle_lr"], content["cycle_loss"]
-    result = RangeTestResult.from_dict(content)
-    assert result.lr.tolist() == [0.1, 0.2]
+def test_an_old_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    # Before there were short cycles, and with strings for what JSON has not.
+    path.write_text(
+        '{"format": "keras_onecycle.RangeTestResult", "version": 1, "mode": "linear",'
+        ' "lr": [0.1, 0.2], "loss": [2.0, "nan"], "smoothed_loss": [2.0, "-inf"], "val_lr": [0.1],'
+        ' "val_loss": ["inf"], "val_metrics": {"f1": [[1.0, "nan"]], "accuracy": [0.5]}}'
+    )
+    metrics = {"f1": [[1.0, np.nan]], "accuracy": [0.5]}
+    wanted = RangeTestResult(
+        [0.1, 0.2], [2.0, np.nan], [2.0, -np.inf], "linear", [0.1], [np.inf], metrics
+    )
+    result = RangeTestResult.load(path)
+    assert_equal(result, wanted)
     assert result.cycle_lr.shape == result.cycle_loss.shape == (0,)

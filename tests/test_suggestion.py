@@ -14,8 +14,8 @@ from keras_onecycle.range_tests._smoothing import smooth_both_ways
 
 pytestmark = pytest.mark.any_backend
 
-METHODS = ["edge", "minimum", "slide", "steep", "valley"]
-FASTAI = ("minimum", "slide", "steep", "valley")
+METHODS = ["edge", "minimum", "valley"]
+FASTAI = ("minimum", "valley")
 
 
 @pytest.mark.parametrize("method", FASTAI)
@@ -136,9 +136,8 @@ def test_a_suggestion_is_a_tested_rate(
     suggested = function(lr, loss)
     tested = lr / 10 if method == "minimum" else lr
     assert suggested in tested
-    # Losses in other units say the same, except to `slide`, whose threshold is in units of loss.
-    if method in ("valley", "minimum"):
-        assert function(lr, loss * scale + shift) == suggested
+    # Losses in other units say the same.
+    assert function(lr, loss * scale + shift) == suggested
 
 
 def result(loss: np.ndarray, **arguments: object) -> RangeTestResult:
@@ -170,24 +169,15 @@ def test_suggest_takes_a_function_of_ones_own() -> None:
     assert seen == [85]
 
 
-@pytest.mark.parametrize("returned", [None, float("nan"), -3, "high"])
-def test_a_function_that_returns_no_rate_is_named(returned: object) -> None:
-    def method(lr: np.ndarray, loss: np.ndarray) -> object:
-        return returned
-
-    with pytest.raises(ValueError, match=f"`method` must return.*Received: .*{returned!r}"):
-        result(bowl()).suggest(method)
-
-
 def test_suggest_stops_at_the_first_nan_and_leaves_out_a_rate_of_zero() -> None:
     curve = bowl()
     curve[80:] = np.nan
     tested = result(curve)
     assert tested.suggest("minimum") == suggestion.minimum(tested.lr[10:80], curve[10:80])
     linear = result(bowl(), lr=np.linspace(0, 1, 100), mode="linear")
-    assert np.isfinite(linear.suggest("steep"))
+    assert linear.suggest(lambda lr, loss: lr[0]) > 0
     short = result(bowl(15), lr=np.linspace(0, 1, 15), mode="linear")
-    assert np.isfinite(short.suggest("steep"))
+    assert short.suggest(lambda lr, loss: lr[0]) > 0
 
 
 @pytest.mark.parametrize(
@@ -197,7 +187,7 @@ def test_suggest_stops_at_the_first_nan_and_leaves_out_a_rate_of_zero() -> None:
         (bowl(9), "at least 5 .*Received: 4 points"),
         (np.full(100, 2.3), "flat"),
         (2.3 + 1e-9 * np.arange(100), "flat"),
-        (np.full(100, np.nan), "None of the 100 losses is a finite number"),
+        (np.full(100, np.nan), "Received: 0 points.*if no loss was ever finite"),
         (np.linspace(1, 5, 100), "never falls"),
     ],
 )
@@ -227,18 +217,13 @@ def test_noise_suggests_nothing(seed: int) -> None:
 
 @pytest.mark.parametrize(("max_lr", "advised"), [(0.1, True), (10.0, False)])
 @pytest.mark.filterwarnings("error")
-def test_a_higher_max_lr_is_advised_only_where_it_was_low(max_lr: float, advised: bool) -> None:
+def test_higher_rates_are_advised_only_where_they_were_low(max_lr: float, advised: bool) -> None:
     flat, noise = np.full(100, 2.3), noisy(np.full(100, 2.3), 2)
     for loss, smoothed in ((flat, flat), (noise.loss, noise.smoothed_loss)):
         tested = RangeTestResult(np.geomspace(1e-6, max_lr, 100), loss, smoothed)
         with pytest.raises(ValueError, match=r"flat|so no learning rate stands out") as told:
             tested.suggest("minimum")
-        assert ("`max_lr`" in str(told.value)) == advised
-
-
-def test_slide_needs_its_window() -> None:
-    with pytest.raises(ValueError, match=r"`slide` needs at least 16 points\. Received: 12"):
-        result(bowl(18)).suggest("slide")
+        assert ("higher learning rates" in str(told.value)) == advised
 
 
 def test_bad_methods_are_named() -> None:

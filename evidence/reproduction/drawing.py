@@ -16,7 +16,7 @@ from keras_onecycle import RangeTestResult
 
 plt.style.use("keras_onecycle.onecycle")
 
-METHODS = ("edge", "valley", "steep", "minimum", "slide")  # of `RangeTestResult.suggest`
+METHODS = ("edge", "valley", "minimum")  # of `RangeTestResult.suggest`
 
 
 def spread(values: np.ndarray, digits: int = 2) -> str:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_onecycle.range_tests._curve_checks import noise_of
+
 # From one short cycle to the next, and how far the suggestion stays below the best: what is best in a
 # short cycle is at the brink in a long one. See docs/benchmarks/suggestion.md.
 FACTOR = 3.0
@@ -72,6 +74,12 @@ def below_best(lr: np.ndarray, loss: np.ndarray, start: float, noise: float) -> 
     low, high = worse[-1], worse[-1] + 1
     part = (loss[low] - limit) / (loss[low] - loss[high])
     return float(max(third, lr[low] * (lr[high] / lr[low]) ** part))
+
+
+def start_and_noise(loss: np.ndarray) -> tuple[float, float]:
+    """Returns the loss before any training, and its noise, of the losses of a range test."""
+    loss = loss[np.isfinite(loss)]
+    return float(np.mean(loss[: max(2, len(loss) // 10)])), noise_of(loss)
 
 
 def _by_rate(

@@ -16,6 +16,7 @@ from keras_onecycle.range_tests._ladder import Ladder
 from keras_onecycle.range_tests._range_test import RangeTest
 from keras_onecycle.range_tests._recorder import Recorder
 from keras_onecycle.range_tests._stop_rule import LossCurve
+from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import Schedule, one_cycle_lr, one_cycle_momentum
 
 # Short cycles at most.
@@ -27,6 +28,17 @@ _SKIPPED = 20
 
 # Those of `OneCycle`.
 _SHAPE: dict[str, Any] = {"pct_start": 0.45, "anneal_strategy": "linear", "three_phase": True}
+
+
+def ladder_of(result: RangeTestResult) -> Ladder | None:
+    """Returns the learning rates of short cycles, which begin where the curve says, if it says anything."""
+    try:
+        with warnings.catch_warnings():
+            # The short cycles go on to higher rates, if need be.
+            warnings.simplefilter("ignore")
+            return Ladder(result.suggest("edge"))
+    except ValueError:
+        return None
 
 
 class ShortCycles(RangeTest):

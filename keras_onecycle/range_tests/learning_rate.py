@@ -13,8 +13,8 @@ from keras_onecycle._keras.data import repeated
 from keras_onecycle._keras.optimizer_traits import batches_per_update, unwrap
 from keras_onecycle.range_tests._range_test import RangeTest
 from keras_onecycle.range_tests._run import run_range_test, split_arguments
-from keras_onecycle.range_tests._short_cycles import ShortCycles
-from keras_onecycle.range_tests.result import RangeTestResult, ladder_of
+from keras_onecycle.range_tests._short_cycles import ShortCycles, ladder_of
+from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import RANGE_TEST_MODES, Schedule, range_test_lr
 
 

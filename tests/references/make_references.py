@@ -2,7 +2,7 @@
 
 usage: PYTHONPATH=. python tests/references/make_references.py FASTAI_SCHEDULE_PY
 
-Needs PyTorch. FASTAI_SCHEDULE_PY is `fastai/callback/schedule.py` of an unpacked fastai wheel; the four
+Needs PyTorch. FASTAI_SCHEDULE_PY is `fastai/callback/schedule.py` of an unpacked fastai wheel; the two
 suggestion functions are taken out of it, since importing fastai needs torchvision.
 """
 
@@ -65,7 +65,7 @@ def one_cycles() -> list[dict]:
 
 def suggestions(source: str) -> list[dict]:
     """Returns what fastai's functions say to curves of many shapes."""
-    names = ("valley", "slide", "minimum", "steep")
+    names = ("valley", "minimum")
     tree = ast.parse(source)
     tree.body = [
         node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in names

@@ -14,9 +14,8 @@ import numpy as np
 
 from evidence.benchmarks.measuring.battery import LOSSES, TASKS, Case
 from keras_onecycle import RangeTestResult
-from keras_onecycle.range_tests._short_cycles import MAX_CYCLES
+from keras_onecycle.range_tests._short_cycles import MAX_CYCLES, ladder_of
 from keras_onecycle.range_tests._stop_rule import LossCurve
-from keras_onecycle.range_tests.result import ladder_of
 from keras_onecycle.schedules import one_cycle_lr, one_cycle_momentum
 
 # What Keras takes where no learning rate is given.
