@@ -211,7 +211,12 @@ def run(command: str, task: Task, seeds: int, folds: int, out: Path) -> None:
     speeds = find_batch_size(
         task.build(), x, y, min_batch_size=min(sizes), max_batch_size=max(sizes)
     )
-    speeds.plot(axes[0, :2])
+    for ax, label, values in (
+        (axes[0, 0], "throughput (samples/s)", speeds.throughputs),
+        (axes[0, 1], "time of a step (s)", speeds.step_times),
+    ):
+        ax.plot(speeds.batch_sizes, values, "o-")
+        ax.set(xlabel="batch size (samples)", ylabel=label)
     as_good = search("batch_size", {"batch_size": sizes}, max_lr="each").ties
     speed = dict(zip(speeds.batch_sizes, speeds.throughputs, strict=True))
     batch_size = max((tie.params["batch_size"] for tie in as_good), key=speed.__getitem__)

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
 
+import keras
 import numpy as np
 
 # What float32 holds: the smallest and the largest number with all its digits.
@@ -88,3 +89,14 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
         wanted = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"`{name}` must be one of {wanted}. Received: {name}={value!r}")
     return value
+
+
+def check_compiled(name: str, model: Any) -> keras.Model:
+    """Returns `model`, which must be a model that is compiled with an optimizer."""
+    if not isinstance(model, keras.Model) or getattr(model, "optimizer", None) is None:
+        error = ValueError if isinstance(model, keras.Model) else TypeError
+        raise error(
+            f"`{name}` must be a `keras.Model` that is compiled with an optimizer, by "
+            f"`model.compile(optimizer=..., loss=...)`. Received: {name}={model!r}"
+        )
+    return model

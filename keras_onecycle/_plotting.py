@@ -59,31 +59,6 @@ def plot_steps(
     return _figure_of(axes[0])
 
 
-def plot_batch_sizes(
-    batch_sizes: np.ndarray,
-    throughputs: np.ndarray,
-    step_times: np.ndarray,
-    *,
-    suggestion: int,
-    out_of_memory: int | None = None,
-    axes: "Sequence[Axes] | None" = None,
-) -> "Figure":
-    """Draws throughput and step time against batch size, a panel each, into `axes` or a new figure."""
-    panels = {"throughput (samples/s)": throughputs, "time of a step (s)": step_times}
-    axes = _panels(axes, list(panels), (10, 3.5))
-    for ax, (label, values) in zip(axes, panels.items(), strict=True):
-        ax.plot(batch_sizes, values, "o-", color=_BLUE)
-        ax.axvline(suggestion, color=_GREEN, linestyle="--", label=f"suggested: {suggestion}")
-        if out_of_memory is not None:
-            ax.axvline(out_of_memory, color=_RED, label=f"out of memory: {out_of_memory}")
-        ax.set_xscale("log", base=2)
-        ax.set_ylim(bottom=0)
-        ax.set_xlabel("batch size (samples)")
-        ax.set_ylabel(label)
-        ax.legend()
-    return _figure_of(axes[0])
-
-
 def plot_range_test(
     result: "RangeTestResult",
     smoothed_loss: np.ndarray,
@@ -173,26 +148,21 @@ def plot_curves(
 
 
 def plot_settings(
-    labels: Sequence[str],
-    values: Sequence[Sequence[float]],
-    verdicts: Sequence[str],
+    settings: Sequence[tuple[str, Sequence[float], str]],
     *,
     value_name: str,
     ax: "Axes | None" = None,
 ) -> "Figure":
-    """Draws the values of each setting in a row, from top to bottom, and their mean as a line."""
-    ax = ax or _panels(None, size=(6.5, 1 + 0.3 * len(labels)))[0]
+    """Draws each setting (name, values, verdict) in a row, from top to bottom, and its mean as a line."""
+    ax = ax or _panels(None, size=(6.5, 1 + 0.3 * len(settings)))[0]
     colors = {"best": _GREEN, "tie": _BLUE}
-    for row, (of_setting, verdict) in enumerate(zip(values, verdicts, strict=True)):
+    for row, (_, values, verdict) in enumerate(settings):
         color = colors.get(verdict, "gray")
-        ax.plot(of_setting, [row] * len(of_setting), "o", color=color, alpha=0.5)
-        if of_setting:
-            ax.plot(np.mean(of_setting), row, "|", color=color, markersize=16, markeredgewidth=3)
-    told = [
-        f"{label} ({verdict})" if verdict else label
-        for label, verdict in zip(labels, verdicts, strict=True)
-    ]
-    ax.set_yticks(range(len(labels)), told)
+        ax.plot(values, [row] * len(values), "o", color=color, alpha=0.5)
+        if values:
+            ax.plot(np.mean(values), row, "|", color=color, markersize=16, markeredgewidth=3)
+    told = [f"{name} ({verdict})" if verdict else name for name, _, verdict in settings]
+    ax.set_yticks(range(len(settings)), told)
     ax.invert_yaxis()
     ax.set_xlabel(f"{value_name} (a dot for each fold, a line for the mean)")
     return _figure_of(ax)

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_onecycle.search import find_batch_size
+from keras_onecycle.search import batch_size, find_batch_size
 
 
 class Pairs(keras.layers.Layer):
@@ -70,13 +70,14 @@ def find(room: int) -> None:
     before, train_function = state(model), model.train_function
     limit = data_size() + room
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    # TensorFlow waits ten seconds for memory: no bisection.
+    batch_size._TOLERANCE = 1
     result = find_batch_size(
         model,
         x,
         y,
         min_batch_size=2048,
         max_batch_size=2**14,
-        tolerance=1,
         verbose=0,
     )
     told = {

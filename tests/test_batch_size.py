@@ -3,12 +3,10 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import hypothesis
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -75,7 +73,7 @@ def test_the_search_leaves_no_trace() -> None:
     history = model.history
     before, train_function = batch_size_model.state(model), model.train_function
     model.stop_training = True
-    result = find_batch_size(model, x, y, min_batch_size=25, steps=2, verbose=0)
+    result = find_batch_size(model, x, y, min_batch_size=25, verbose=0)
     assert result.batch_sizes.tolist() == [25, 50]
     assert result.out_of_memory is None
     assert (result.step_times > 0).all()
@@ -168,10 +166,10 @@ def test_data_of_several_arrays_is_repeated(with_y: bool) -> None:
     model.compile("sgd", run_eagerly=True)
     x = {"left": np.ones((3, 3)), "right": np.ones((3, 2), int)}
     y = (np.ones((3, 1)), np.ones((3, 4))) if with_y else None
-    result = find_batch_size(model, x, y, min_batch_size=5, max_batch_size=7, steps=1, verbose=0)
+    result = find_batch_size(model, x, y, min_batch_size=5, max_batch_size=7, verbose=0)
     assert result.batch_sizes.tolist() == [5, 7]
     shapes = [(3,), (2,), (1,), (4,)] if with_y else [(3,), (2,)]
-    assert seen == [[(size, *shape) for shape in shapes] for size in (5, 5, 7, 7)]
+    assert seen == [[(size, *shape) for shape in shapes] for size in (5, 7) for _ in range(4)]
 
 
 # What an out-of-memory error is
@@ -203,9 +201,8 @@ def test_errors_of_memory_are_told_apart(error: Exception, expected: bool) -> No
     low=st.integers(1, 50),
     extra=st.integers(0, 5000),
     capacity=st.integers(0, 6000),
-    tolerance=st.sampled_from([0, 0.05, 0.3, 1, 5]),
 )
-def test_doubling_then_bisection(low: int, extra: int, capacity: int, tolerance: float) -> None:
+def test_doubling_then_bisection(low: int, extra: int, capacity: int) -> None:
     high, capacity = low + extra, low + capacity
     tried: list[int] = []
 
@@ -213,7 +210,7 @@ def test_doubling_then_bisection(low: int, extra: int, capacity: int, tolerance:
         tried.append(size)
         return size <= capacity
 
-    failed = batch_size._search(fits, low, high, tolerance)
+    failed = batch_size._search(fits, low, high)
     fitted = [size for size in tried if size <= capacity]
     assert len(set(tried)) == len(tried)
     assert low <= min(tried)
@@ -223,7 +220,7 @@ def test_doubling_then_bisection(low: int, extra: int, capacity: int, tolerance:
         assert max(fitted) == high
     else:
         assert failed == min(set(tried) - set(fitted))
-        assert failed - max(fitted) <= max(1, tolerance * max(fitted))
+        assert failed - max(fitted) <= max(1, 0.05 * max(fitted))
     assert len(tried) <= 2 + 2 * np.ceil(np.log2(high / low + 1)) + np.log2(low)
 
 
@@ -238,45 +235,9 @@ def result() -> BatchSizeResult:
 def test_the_result_says_where_it_stops_to_pay() -> None:
     seen = result()
     np.testing.assert_allclose(seen.throughputs, [800, 1454.5454, 1600, 1200], rtol=1e-6)
-    assert [seen.suggest(), seen.suggest(1), seen.suggest(0.9), seen.suggest(0.1)] == [
-        32,
-        32,
-        16,
-        8,
-    ]
+    assert seen.suggest() == 32
+    assert BatchSizeResult([8, 16], [0.01, 0.021]).suggest() == 8
     assert seen.largest == 48
-
-
-@pytest.mark.any_backend
-def test_the_result_is_drawn() -> None:
-    throughput, time = result().plot().axes
-    for axes, values in ((throughput, result().throughputs), (time, result().step_times)):
-        np.testing.assert_array_equal(axes.lines[0].get_xdata(), [8, 16, 32, 48])
-        np.testing.assert_allclose(axes.lines[0].get_ydata(), values)
-        assert axes.get_xscale() == "log"
-        labels = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert labels == ["suggested: 32", "out of memory: 64"]
-    figure, axes = plt.subplots(1, 2)
-    assert BatchSizeResult([8], [0.1]).plot(axes) is figure
-    assert all(ax.lines for ax in axes)
-    with pytest.raises(ValueError, match=r"2 Axes.*length 1"):
-        result().plot(axes[:1])
-    plt.close("all")
-
-
-@pytest.mark.any_backend
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: BatchSizeResult([], []), "batch_sizes"),
-        (lambda: BatchSizeResult([1, 2], [1]), "batch_sizes"),
-        (lambda: result().suggest(0), "fraction"),
-        (lambda: result().suggest(1.1), "fraction"),
-    ],
-)
-def test_a_result_that_cannot_be_is_refused(make: Callable, message: str) -> None:
-    with pytest.raises(ValueError, match=f"`{message}`.*Received: {message}="):
-        make()
 
 
 # Arguments
@@ -300,8 +261,6 @@ def model() -> keras.Model:
         ({"min_batch_size": 0}, "Received: min_batch_size=0"),
         ({"max_batch_size": 2.0}, "integer.*Received: max_batch_size=2.0"),
         ({"min_batch_size": 8, "max_batch_size": 7}, "at least 8.*Received: max_batch_size=7"),
-        ({"tolerance": -0.1}, "Received: tolerance=-0.1"),
-        ({"steps": 0}, "Received: steps=0"),
     ],
     ids=lambda value: None if isinstance(value, str) else ",".join(value),
 )

@@ -578,7 +578,7 @@ def test_each_part_of_a_multi_optimizer_by_hand() -> None:
 def test_attach_says_what_it_needs() -> None:
     with pytest.raises(ValueError, match=r"Received: total_steps=None"):
         OneCycle(0.03).attach(compiled())
-    with pytest.raises(ValueError, match="not compiled"):
+    with pytest.raises(ValueError, match="compiled with an optimizer"):
         OneCycle(0.03, total_steps=8).attach(reference.build())
     with pytest.raises(TypeError, match="optimizer='sgd'"):
         OneCycle(0.03, total_steps=8).attach("sgd")

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_onecycle._arguments import check_compiled
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.compiled_step import compile_step
 from keras_onecycle._keras.derived_optimizer import DerivedOptimizer
@@ -50,15 +51,11 @@ class Attachment:
         optional: Sequence[str] = (),
     ) -> None:
         self.model: Any = target if isinstance(target, keras.Model) else None
-        optimizer = target if self.model is None else getattr(target, "optimizer", None)
-        if self.model is not None and optimizer is None:
-            raise ValueError(
-                "The model is not compiled with an optimizer. Call `model.compile(optimizer=..., "
-                "loss=...)` first. Received: optimizer=None"
-            )
-        self.optimizer = check_schedulable(optimizer)
+        optimizer = target
         if self.model is not None:
-            backend.check_compile(self.model)
+            optimizer = check_compiled("model", target).optimizer
+            backend.check_compile(target)
+        self.optimizer = check_schedulable(optimizer)
         self.counter = counter_of(self.optimizer)
         self.owner = owner
         self.attached = False

@@ -1,4 +1,4 @@
-"""What is done to data that goes into `fit`: a model is built from it, it is repeated, its workers end."""
+"""What is done to data for `fit`: some rows are taken, a model is built, it is repeated, its workers end."""
 
 import itertools
 import math
@@ -8,6 +8,23 @@ from typing import Any
 
 import keras
 import numpy as np
+
+
+def take(data: Any, rows: np.ndarray | slice) -> Any:
+    """Returns some rows, by their numbers, of each array in `data`."""
+
+    def of(array: Any) -> Any:
+        # Of pandas, an index would be that of labels.
+        if hasattr(array, "iloc"):
+            return array.iloc[rows]
+        # One of SciPy's sparse matrices.
+        if hasattr(array, "tocsr"):
+            return array.tocsr()[rows]
+        if keras.ops.is_tensor(array):
+            array = keras.ops.convert_to_numpy(array)
+        return None if array is None else np.asarray(array)[rows]
+
+    return keras.tree.map_structure(of, data)
 
 
 def build_from(model: keras.Model, x: Any) -> Any:
@@ -91,17 +108,7 @@ def repeated(
     rows = np.concatenate([rng.permutation(count) for _ in range(math.ceil(wanted / count))])[
         :wanted
     ]
-    x, y, sample_weight = keras.tree.map_structure(
-        lambda leaf: None if leaf is None else _rows(leaf, rows), (x, y, sample_weight)
-    )
-    return x, y, sample_weight, {"shuffle": False}
-
-
-def _rows(array: Any, rows: np.ndarray) -> Any:
-    # Of pandas, an index would be that of labels.
-    if hasattr(array, "iloc"):
-        return array.iloc[rows]
-    return (np.asarray(array) if hasattr(array, "__array__") else array)[rows]
+    return *(take(part, rows) for part in (x, y, sample_weight)), {"shuffle": False}
 
 
 class _FirstBatches(keras.utils.PyDataset):

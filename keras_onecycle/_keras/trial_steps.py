@@ -1,6 +1,7 @@
 """Training steps that are timed and undone."""
 
 import gc
+import statistics
 import time
 from typing import Any
 
@@ -9,6 +10,9 @@ import keras
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.compiled_step import compile_single_step
 from keras_onecycle._keras.snapshot import Snapshot
+
+# Steps that are timed.
+_STEPS = 3
 
 
 class TrialSteps:
@@ -22,8 +26,8 @@ class TrialSteps:
         self._model = model
         self._train_function = model.train_function if was_made else None
 
-    def time(self, x: Any, y: Any, steps: int) -> list[float]:
-        """Returns the seconds of each step, after a first one that traces and is not counted."""
+    def time(self, x: Any, y: Any) -> float:
+        """Returns the median of the seconds of a few steps, after a first one that traces."""
         model = self._model
         try:
             # A training brings its data to the device beside the steps.
@@ -35,12 +39,12 @@ class TrialSteps:
             )
             compile_single_step(model, model.train_step, after_step=lambda result: None)
             times = []
-            for _ in range(1 + steps):
+            for _ in range(1 + _STEPS):
                 start = time.perf_counter()
                 model.train_on_batch(x, y)
                 backend.wait(model)
                 times.append(time.perf_counter() - start)
-            return times[1:]
+            return statistics.median(times[1:])
         finally:
             model.train_function = self._train_function
             self._snapshot.restore()

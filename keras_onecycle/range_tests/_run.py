@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import keras
 
+from keras_onecycle._arguments import check_compiled
 from keras_onecycle._keras.compiled_step import set_steps_per_execution
 from keras_onecycle._keras.data import build_from, stop_workers
 from keras_onecycle._keras.snapshot import FitTraces
@@ -42,7 +43,7 @@ def run_range_test(
     **fit_arguments: Any,
 ) -> RangeTestResult:
     """Runs `test` in `fit`, over the data as often as needed, and leaves no trace in the model."""
-    _check_model(model)
+    check_compiled("model", model)
     if verbose not in (0, 1, 2, "auto"):
         raise ValueError(f"`verbose` must be 0, 1, 2 or 'auto'. Received: verbose={verbose!r}")
     once = hasattr(x, "__next__")
@@ -102,13 +103,3 @@ def split_arguments(
         {name: value for name, value in arguments.items() if name in of_test},
         {name: value for name, value in arguments.items() if name not in of_test},
     )
-
-
-def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a `keras.Model`. Received: model={model!r}")
-    if not model.compiled:
-        raise ValueError(
-            "`model` is not compiled. Call `model.compile(optimizer=..., loss=...)` first. "
-            f"Received: model={model!r}"
-        )

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_onecycle import _plotting
-from keras_onecycle._arguments import check_float, check_int
+from keras_onecycle._arguments import check_compiled, check_float, check_int
 from keras_onecycle._keras.loss_parts import penalty
 from keras_onecycle.range_tests._run import run_range_test, split_arguments
 from keras_onecycle.range_tests.learning_rate import LRFinder
@@ -259,12 +259,7 @@ def weight_decay_find(
     results = {}
     for weight_decay, finder in finders.items():
         keras.utils.set_random_seed(seed)
-        model = build(weight_decay=weight_decay)
-        if not isinstance(model, keras.Model) or not model.compiled:
-            raise TypeError(
-                "`build` must return a compiled `keras.Model`. Received: "
-                f"build={build!r}, which returned {model!r} for weight_decay={weight_decay!r}"
-            )
+        model = check_compiled("build(...)", build(weight_decay=weight_decay))
         if verbose:
             print(f"Weight decay {weight_decay:g}")
         results[weight_decay] = run_range_test(finder, model, x, y, verbose=verbose, **of_fit)

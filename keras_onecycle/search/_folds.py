@@ -1,4 +1,4 @@
-"""Arrays by their rows: how many there are, some of them, and the folds that scikit-learn makes of them."""
+"""The folds that scikit-learn makes of arrays, by the numbers of their rows."""
 
 from collections.abc import Iterable
 from numbers import Integral
@@ -8,36 +8,22 @@ import keras
 import numpy as np
 
 from keras_onecycle._arguments import check_int
+from keras_onecycle._keras.data import take
 from keras_onecycle._optional_imports import require
 
-Rows = np.ndarray
-"""The numbers of some rows."""
 
-
-def as_arrays(data: Any) -> Any:
-    """Returns what is nested in `data` as arrays, which are indexed by position.
-
-    A pandas Series is indexed by label, and a TensorFlow tensor cannot be indexed by an array.
-    """
-    if data is None:
-        return None
+def check_arrays(data: Any) -> Any:
+    """Returns `data`, which must be arrays, alone or nested; a list of numbers becomes one."""
     leaves = keras.tree.flatten(data)
     if isinstance(data, (list, tuple)) and all(np.isscalar(leaf) for leaf in leaves):
         return np.asarray(data)
-    return keras.tree.map_structure(_as_array, data)
-
-
-def _as_array(leaf: Any) -> Any:
-    if hasattr(leaf, "tocsr"):  # One of SciPy's sparse matrices.
-        return leaf.tocsr()
-    if keras.ops.is_tensor(leaf):
-        leaf = keras.ops.convert_to_numpy(leaf)
-    if not getattr(leaf, "shape", ()):
-        raise TypeError(
-            "The data must be arrays of samples, or a dict, list or tuple of arrays. "
-            f"Received: {leaf!r} of type {type(leaf).__name__}"
-        )
-    return np.asarray(leaf)
+    for leaf in leaves:
+        if leaf is not None and not getattr(leaf, "shape", ()):
+            raise TypeError(
+                "The data must be arrays of samples, or a dict, list or tuple of arrays. "
+                f"Received: {leaf!r} of type {type(leaf).__name__}"
+            )
+    return data
 
 
 def count_samples(arrays: Any) -> int:
@@ -51,14 +37,9 @@ def count_samples(arrays: Any) -> int:
     return int(samples.pop())
 
 
-def take(arrays: Any, rows: Rows) -> Any:
-    """Returns some rows of each array."""
-    return keras.tree.map_structure(lambda leaf: None if leaf is None else leaf[rows], arrays)
-
-
 def split(
-    arrays: tuple[Any, ...], cv: int | Iterable[tuple[Rows, Rows]], seed: int
-) -> list[tuple[Rows, Rows]]:
+    arrays: tuple[Any, ...], cv: int | Iterable[tuple[np.ndarray, np.ndarray]], seed: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns the rows for training and for validation of each fold.
 
     Args:
@@ -80,8 +61,9 @@ def split(
 
 def _classes(y: Any) -> np.ndarray | None:
     """Returns the class of each sample where `y` is classes, as integers, strings or one-hot."""
-    if not isinstance(y, np.ndarray):
+    if not hasattr(y, "__array__"):
         return None
+    y = np.asarray(take(y, slice(None)))
     if y.ndim == 2 and y.shape[1] > 1:
         one_hot = np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
         return y.argmax(axis=1) if one_hot else None

@@ -1,26 +1,25 @@
 """The largest batch that fits in memory, and the throughput of each batch size."""
 
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_onecycle import _plotting
-from keras_onecycle._arguments import check_float, check_int
+from keras_onecycle._arguments import check_compiled, check_int
 from keras_onecycle._keras import backend
+from keras_onecycle._keras.data import take
 from keras_onecycle._keras.out_of_memory import out_of_memory_message
 from keras_onecycle._keras.trial_steps import TrialSteps
-from keras_onecycle.search._folds import as_arrays, count_samples
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from keras_onecycle.search._folds import check_arrays, count_samples
 
 # On a CPU, where `max_batch_size` does not say: the system may kill a process that takes all memory.
 _LARGEST_ON_CPU = 1024
+# The search ends when the smallest batch that did not fit is by this fraction above the largest that did.
+_TOLERANCE = 0.05
+# So much of the best throughput is enough.
+_ENOUGH = 0.95
 
 
 @dataclass(eq=False)
@@ -42,9 +41,6 @@ class BatchSizeResult:
         step_times: Float array of shape `(sizes,)`: the median time of a training step, in seconds.
         out_of_memory: Integer, the smallest batch size that did not fit, or `None` where all sizes
             up to `max_batch_size` did. Defaults to `None`.
-
-    Raises:
-        ValueError: If the arrays are empty or differ in length.
     """
 
     batch_sizes: np.ndarray
@@ -54,11 +50,6 @@ class BatchSizeResult:
     def __post_init__(self) -> None:
         self.batch_sizes = np.asarray(self.batch_sizes)
         self.step_times = np.asarray(self.step_times, dtype=float)
-        if not len(self.batch_sizes) or self.batch_sizes.shape != self.step_times.shape:
-            raise ValueError(
-                "`batch_sizes` and `step_times` must have as many values each, at least one. Received: "
-                f"batch_sizes={self.batch_sizes!r}, step_times={self.step_times!r}"
-            )
 
     @property
     def largest(self) -> int:
@@ -70,45 +61,13 @@ class BatchSizeResult:
         """Samples per second at each of `batch_sizes`, a float array of shape `(sizes,)`."""
         return self.batch_sizes / self.step_times
 
-    def suggest(self, fraction: float = 0.95) -> int:
-        """Returns the smallest batch size with nearly the best throughput.
+    def suggest(self) -> int:
+        """Returns the smallest batch size with at least 95% of the best throughput, in samples.
 
         A larger one makes fewer updates in the same time.
-
-        Args:
-            fraction: Float in (0, 1]: how much of the best throughput is enough. Defaults to `0.95`.
-
-        Returns:
-            An integer, in samples.
-
-        Raises:
-            TypeError: If `fraction` is no number.
-            ValueError: If it is out of its range.
         """
-        check_float("fraction", fraction, 0, 1, open_low=True)
-        enough = self.throughputs >= fraction * self.throughputs.max()
+        enough = self.throughputs >= _ENOUGH * self.throughputs.max()
         return int(self.batch_sizes[np.argmax(enough)])
-
-    def plot(self, axes: "Sequence[Axes] | None" = None) -> "Figure":
-        """Draws throughput and step time against batch size, and marks the suggestion.
-
-        Args:
-            axes: Two Matplotlib Axes to draw into. Defaults to `None`: a new figure.
-
-        Returns:
-            The Matplotlib `Figure`.
-
-        Raises:
-            ValueError: If `axes` are fewer than two.
-        """
-        return _plotting.plot_batch_sizes(
-            self.batch_sizes,
-            self.throughputs,
-            self.step_times,
-            suggestion=self.suggest(),
-            out_of_memory=self.out_of_memory,
-            axes=axes,
-        )
 
 
 def find_batch_size(
@@ -118,15 +77,13 @@ def find_batch_size(
     *,
     min_batch_size: int = 1,
     max_batch_size: int | None = None,
-    tolerance: float = 0.05,
-    steps: int = 3,
     verbose: int = 1,
 ) -> BatchSizeResult:
     """Finds the largest batch that fits in memory, and measures the throughput of each batch size.
 
     The batch size doubles until a training step runs out of memory. Then bisection closes the gap
-    between the largest size that fitted and the smallest that did not. Afterwards the model, its
-    optimizer and its metrics are as before, bit for bit, even after an exception or Ctrl-C.
+    between the largest size that fitted and the smallest that did not, to 5% or one sample. Afterwards
+    the model, its optimizer and its metrics are as before, bit for bit, even after an exception or Ctrl-C.
 
     On a CPU this measures throughput: the system may kill a process that takes all of its memory, so
     pass a `max_batch_size` that surely fits. On an accelerator use somewhat less than the largest size:
@@ -154,9 +111,6 @@ def find_batch_size(
         min_batch_size: Integer, at least 1: the first batch size, in samples. Defaults to `1`.
         max_batch_size: Integer, at least `min_batch_size`: the largest to try, in samples. Defaults to
             `None`: all samples of `x`, on a CPU at most 1,024.
-        tolerance: Float, at least 0: the search ends when the smallest batch that did not fit is at
-            most this fraction, or one sample, above the largest that did. Defaults to `0.05`.
-        steps: Integer, at least 1: steps timed at each size, after one to warm up. Defaults to `3`.
         verbose: 0 for silence, 1 for a line for each size that is tried. Defaults to `1`.
 
     Returns:
@@ -173,22 +127,20 @@ def find_batch_size(
     - [Malladi et al., 2022](https://arxiv.org/abs/2205.10287)
     """
     _check_model(model)
-    x, y = as_arrays(x), as_arrays(y)
+    x, y = check_arrays(x), check_arrays(y)
     samples = count_samples((x, y))
     check_int("min_batch_size", min_batch_size)
     if max_batch_size is None:
         max_batch_size = min(samples, _LARGEST_ON_CPU) if backend.is_on_cpu() else samples
         max_batch_size = max(max_batch_size, min_batch_size)
     check_int("max_batch_size", max_batch_size, min_batch_size)
-    check_float("tolerance", tolerance, 0)
-    check_int("steps", steps)
     trial = TrialSteps(model)
     step_times: dict[int, float] = {}
 
     def fits(size: int) -> bool:
         rows = np.arange(size) % samples
         try:
-            times = trial.time(_batch(x, rows), _batch(y, rows), steps)
+            step_times[size] = trial.time(_batch(x, rows), _batch(y, rows))
         except Exception as error:
             message = out_of_memory_message(error)
             if message is None:
@@ -198,24 +150,21 @@ def find_batch_size(
                     f"Not even the smallest batch fits in memory: {message}. "
                     f"Received: min_batch_size={min_batch_size}"
                 ) from error
-            report(size, "out of memory")
-            return False
-        step_times[size] = statistics.median(times)
-        report(size, f"{size / step_times[size]:.4g} samples/s")
-        return True
-
-    def report(size: int, outcome: str) -> None:
+            outcome = "out of memory"
+        else:
+            outcome = f"{size / step_times[size]:.4g} samples/s"
         if verbose:
             print(f"Batches of {size}: {outcome}", flush=True)
+        return size in step_times
 
-    out_of_memory = _search(fits, min_batch_size, max_batch_size, tolerance)
+    out_of_memory = _search(fits, min_batch_size, max_batch_size)
     sizes = sorted(step_times)
     return BatchSizeResult(
         np.array(sizes), np.array([step_times[size] for size in sizes]), out_of_memory
     )
 
 
-def _search(fits: Callable[[int], bool], low: int, high: int, tolerance: float) -> int | None:
+def _search(fits: Callable[[int], bool], low: int, high: int) -> int | None:
     """Doubles from `low` to `high`, then bisects; returns the smallest size that did not fit, if any."""
     largest, size = 0, low
     while fits(size):
@@ -223,7 +172,7 @@ def _search(fits: Callable[[int], bool], low: int, high: int, tolerance: float) 
             return None
         largest, size = size, min(2 * size, high)
     failed = size
-    while failed - largest > max(1, tolerance * largest):
+    while failed - largest > max(1, _TOLERANCE * largest):
         middle = (largest + failed) // 2
         if fits(middle):
             largest = middle
@@ -235,21 +184,16 @@ def _search(fits: Callable[[int], bool], low: int, high: int, tolerance: float) 
 def _batch(data: Any, rows: np.ndarray) -> Any:
     """Returns some rows of each array, in the dtype that `fit` gives them."""
 
-    def batch(leaf: np.ndarray) -> np.ndarray:
-        floating = np.issubdtype(leaf.dtype, np.floating)
-        return leaf[rows].astype(keras.config.floatx() if floating else leaf.dtype, copy=False)
+    def batch(leaf: Any) -> np.ndarray:
+        values = np.asarray(leaf)
+        floating = np.issubdtype(values.dtype, np.floating)
+        return values.astype(keras.config.floatx() if floating else values.dtype, copy=False)
 
-    return None if data is None else keras.tree.map_structure(batch, data)
+    return None if data is None else keras.tree.map_structure(batch, take(data, rows))
 
 
 def _check_model(model: Any) -> None:
-    compiled = isinstance(model, keras.Model) and model.compiled
-    if not compiled or model.optimizer is None:
-        raise ValueError(
-            "`model` must be a `keras.Model` that is compiled with an optimizer. "
-            f"Received: model={model!r}"
-        )
-    strategy = getattr(model, "distribute_strategy", None)
+    strategy = getattr(check_compiled("model", model), "distribute_strategy", None)
     replicas = 1 if strategy is None else strategy.num_replicas_in_sync
     if replicas > 1 or keras.distribution.distribution() is not None:
         raise ValueError(

@@ -8,14 +8,14 @@ from typing import Any, cast
 import keras
 import numpy as np
 
-from keras_onecycle._arguments import check_int, check_learning_rate
+from keras_onecycle._arguments import check_compiled, check_int
+from keras_onecycle._keras.data import take
 from keras_onecycle._keras.loss_parts import penalty
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_tests.learning_rate import lr_find
 from keras_onecycle.search import _folds
 
-Data = tuple[Any, ...]
-"""What `fit` takes as `x`, `y` and `sample_weight`."""
+Data = tuple[Any, ...]  # What `fit` takes as `x`, `y` and `sample_weight`.
 
 
 def cross_val_score(
@@ -29,7 +29,7 @@ def cross_val_score(
     monitor: str = "val_loss",
     max_lr: float | None = None,
     epochs: int = 10,
-    batch_size: int | None = 32,
+    batch_size: int = 32,
     seed: int = 0,
     one_cycle: Mapping[str, Any] | None = None,
     **fit_arguments: Any,
@@ -106,48 +106,27 @@ class CrossValidation:
     monitor: str
     max_lr: float | None
     epochs: int
-    batch_size: int | None
+    batch_size: int
     seed: int
     one_cycle: Mapping[str, Any] | None
     fit_arguments: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        self._check()
+        check_int("epochs", self.epochs)
+        check_int("batch_size", self.batch_size)
+        # Raises what it would in training.
+        OneCycle(1.0 if self.max_lr is None else self.max_lr, **(self.one_cycle or {}))
+        inspect.signature(keras.Model.fit).bind_partial(**self.fit_arguments)
         self.data: Data = (self.x, self.y, self.sample_weight)
         if self.validation_data is None:
-            self.data = tuple(_folds.as_arrays(part) for part in self.data)
+            self.data = tuple(_folds.check_arrays(part) for part in self.data)
             self.cv = _folds.split(self.data, self.cv, self.seed)
-
-    def _check(self) -> None:
-        if not callable(self.build):
-            raise TypeError(
-                "`build` must be a function that returns a compiled model. "
-                f"Received: build={self.build!r}"
-            )
-        if not isinstance(self.monitor, str) or not self.monitor.startswith("val_"):
-            raise ValueError(
-                "`monitor` must be the name of a validation loss or metric, as 'val_loss' or "
-                f"'val_accuracy'. Received: monitor={self.monitor!r}"
-            )
-        check_int("epochs", self.epochs)
-        if self.batch_size is not None:
-            check_int("batch_size", self.batch_size)
-        if self.max_lr is not None:
-            check_learning_rate("max_lr", self.max_lr)
-        OneCycle(max_lr=1.0, **(self.one_cycle or {}))  # Raises what it would in training.
-        inspect.signature(keras.Model.fit).bind_partial(**self.fit_arguments)
-        for name in ("validation_split", "validation_freq", "initial_epoch"):
-            if name in self.fit_arguments:
-                raise ValueError(
-                    f"`{name}` must not be given: a setting is judged on `cv` or `validation_data` after "
-                    f"the last epoch. Received: {name}={self.fit_arguments[name]!r}"
-                )
 
     def fold(self, number: int) -> tuple[Data, Data]:
         """Returns the training data and the validation data of a fold."""
         if self.validation_data is None:
             train, validation = self.cv[number]
-            return _folds.take(self.data, train), _folds.take(self.data, validation)
+            return take(self.data, train), take(self.data, validation)
         given = self.validation_data
         return self.data, given if isinstance(given, tuple) else (given,)
 
@@ -169,22 +148,19 @@ class CrossValidation:
         if self.max_lr is not None:
             return self
         train, _ = self.fold(0)
-        own = ("callbacks", "verbose")
-        arguments = {n: value for n, value in self.fit_arguments.items() if n not in own}
-        arguments |= self._of_arrays(train)
-        result = lr_find(self.model(self.seed), *train[:2], verbose=0, **arguments)
+        arguments = {
+            **self.fit_arguments,
+            **self._of_arrays(train),
+            "verbose": 0,
+            "callbacks": None,
+        }
+        result = lr_find(self.model(self.seed), *train[:2], **arguments)
         return replace(self, max_lr=result.suggest())
 
     def model(self, seed: int) -> keras.Model:
         """Builds the model."""
         keras.utils.set_random_seed(seed)
-        model = self.build()
-        if not isinstance(model, keras.Model) or getattr(model, "optimizer", None) is None:
-            raise TypeError(
-                "`build` must return a `keras.Model` that is compiled with an optimizer. "
-                f"Received: {model!r} from build={self.build!r}"
-            )
-        return model
+        return check_compiled("build(...)", self.build())
 
     def fit(self, train: Data, seed: int) -> keras.Model:
         """Builds the model and trains it with one cycle."""
@@ -214,7 +190,7 @@ class CrossValidation:
         """Raises an error if the model cannot be built, or has no such metric."""
         model = self.model(self.seed)
         if self.monitor != "val_loss" and self.validation_data is None:
-            self.evaluate(model, _folds.take(self.data, np.arange(2)))
+            self.evaluate(model, take(self.data, np.arange(2)))
 
     def _of_arrays(self, data: Data) -> dict[str, Any]:
         """Returns the arguments of `fit` and `evaluate` that a dataset has no use for."""

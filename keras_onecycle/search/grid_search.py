@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_onecycle._arguments import check_choice
 from keras_onecycle._optional_imports import require
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.search.cross_validation import CrossValidation, cross_val_score
@@ -27,7 +26,6 @@ _CYCLE = tuple(
 )
 # What a study or a trial keeps in its user attributes.
 _SEARCH, _MAX_LR, _VALUES, _FAILURE = "keras_onecycle", "max_lr", "values", "failure"
-_LONGEST_REASON = 2000
 
 
 class _SettingFailedError(Exception):
@@ -108,7 +106,13 @@ def grid_search(
     optuna = require("optuna", "search")
     values = _values_of(grid)
     settings = [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
-    direction = _direction_of(monitor, direction)
+    if direction is None:
+        if monitor != "val_loss":
+            raise ValueError(
+                "`direction` must be 'minimize' or 'maximize' for a metric. "
+                f"Received: monitor={monitor!r}, direction=None"
+            )
+        direction = "minimize"
     arguments |= {"monitor": monitor, "max_lr": None if max_lr == "each" else max_lr}
     bound = inspect.signature(cross_val_score).bind(build, x, y, **arguments)
     bound.apply_defaults()
@@ -138,7 +142,7 @@ def grid_search(
             scores = judging.score()
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            trial.set_user_attr(_FAILURE, f"failed: {reason[:_LONGEST_REASON]}")
+            trial.set_user_attr(_FAILURE, f"failed: {reason}")
             raise _SettingFailedError(reason) from error
         trial.set_user_attr(_MAX_LR, judging.max_lr)
         trial.set_user_attr(_VALUES, scores[np.isfinite(scores)].tolist())
@@ -149,11 +153,10 @@ def grid_search(
     if not sampler.is_exhausted(study):
         study.optimize(judge, catch=(_SettingFailedError,))
     # For the sampler, what was interrupted is done; here it is not.
-    while missing := [params for params in settings if _key(params) not in _finished(study)]:
+    while missing := [params for params in settings if _finished(study, params) is None]:
         study.enqueue_trial(missing[0])
         study.optimize(judge, n_trials=1, catch=(_SettingFailedError,))
-    finished = _finished(study)
-    judged = [_setting(params, finished[_key(params)].user_attrs) for params in settings]
+    judged = [_setting(params, _finished(study, params)) for params in settings]
     if all((setting.failure or "").startswith("failed") for setting in judged):
         raise RuntimeError(
             f"Every setting {judged[0].failure}. The study {study_name!r} has kept that: to train them again "
@@ -165,31 +168,17 @@ def grid_search(
 def _values_of(grid: Any) -> dict[str, list[Any]]:
     """Returns the values of each parameter, as a database keeps them."""
     require("sklearn.model_selection", "search").ParameterGrid(grid)  # Raises where it is no grid.
-    if not grid:
-        raise ValueError(f"`grid` must have at least one parameter. Received: grid={grid!r}")
     values_of = {
         name: [value.item() if isinstance(value, np.generic) else value for value in values]
         for name, values in grid.items()
     }
     for name, values in values_of.items():
-        plain = all(value is None or isinstance(value, (bool, int, float, str)) for value in values)
-        if not plain or len(set(values)) != len(values):
+        if not all(value is None or isinstance(value, (bool, int, float, str)) for value in values):
             raise ValueError(
-                "The values of `grid` must be numbers, strings, booleans or None, and differ. Let `build` "
-                f"make more of them. Received: grid={{{name!r}: {values!r}}}"
+                "The values of `grid` must be numbers, strings, booleans or None. Let `build` make more of "
+                f"them. Received: grid={{{name!r}: {values!r}}}"
             )
     return values_of
-
-
-def _direction_of(monitor: str, direction: str | None) -> str:
-    if direction is not None:
-        return check_choice("direction", direction, ("minimize", "maximize"))
-    if monitor == "val_loss":
-        return "minimize"
-    raise ValueError(
-        "`direction` must be 'minimize' or 'maximize' for a metric. "
-        f"Received: monitor={monitor!r}, direction=None"
-    )
 
 
 def _judging(base: CrossValidation, params: Mapping[str, Any]) -> CrossValidation:
@@ -201,13 +190,7 @@ def _judging(base: CrossValidation, params: Mapping[str, Any]) -> CrossValidatio
         if name in (*_TRAINING, *_CYCLE) and name not in signature.parameters
     }
     of_build = {name: value for name, value in params.items() if name not in of_training}
-    try:
-        signature.bind(**of_build)
-    except TypeError as error:
-        raise ValueError(
-            f"The grid must have the arguments of `build`, and may have {', '.join(_TRAINING)} and the "
-            f"other arguments of `OneCycle`: {error}. Received: a grid over {list(params)}"
-        ) from error
+    signature.bind(**of_build)  # Raises what the call of `build` would.
     of_cycle = {name: of_training.pop(name) for name in _CYCLE if name in of_training}
     return replace(
         base,
@@ -238,21 +221,17 @@ def _check_same_search(study: "optuna.Study", base: CrossValidation, **arguments
         )
 
 
-def _key(params: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(params.items()))
-
-
-def _finished(study: "optuna.Study") -> dict[Any, "optuna.trial.FrozenTrial"]:
-    """Returns a trial for each setting that is done, one that has a value where there is one."""
-    trials = study.get_trials(deepcopy=False)
+def _finished(study: "optuna.Study", params: dict[str, Any]) -> "optuna.trial.FrozenTrial | None":
+    """Returns the first trial that is done with a setting, one that has a value where there is one."""
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.params == params]
     complete = [trial for trial in trials if trial.state.name == "COMPLETE"]
     # A trial that failed without a reason was interrupted.
     failed = [t for t in trials if t.state.name == "FAIL" and _FAILURE in t.user_attrs]
-    # The first of several stays.
-    return {_key(trial.params): trial for trial in reversed(complete + failed)}
+    return next(iter(complete + failed), None)
 
 
-def _setting(params: dict[str, Any], told: Mapping[str, Any]) -> Setting:
+def _setting(params: dict[str, Any], trial: Any) -> Setting:
+    told = trial.user_attrs
     return Setting(params, tuple(told.get(_VALUES, ())), told.get(_MAX_LR), told.get(_FAILURE))
 
 

@@ -1,6 +1,6 @@
 """The result of a search: each setting with its values, the best one, table and plot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,8 @@ class SearchResult:
     settings: list[Setting]
     monitor: str
     direction: str
-    _train: Callable[..., keras.Model] | None = field(default=None, repr=False)
+    # Of `grid_search`: trains a setting.
+    _train: Any = field(default=None, repr=False)
 
     @property
     def best(self) -> Setting:
@@ -115,8 +116,7 @@ class SearchResult:
             rate = "" if setting.max_lr is None else f"{setting.max_lr:.3g}"
             values = [_text(value) for value in setting.params.values()]
             numbers = ["" if np.isnan(n) else f"{n:.4g}" for n in (setting.mean, setting.std)]
-            verdict = (setting.failure or self._verdict(setting)).splitlines()
-            told = verdict[0].replace("|", "/") if verdict else ""
+            told = (setting.failure or self._verdict(setting)).partition("\n")[0].replace("|", "/")
             rows.append([*values, *(rate for _ in rates), *numbers, str(len(setting.values)), told])
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -129,14 +129,11 @@ class SearchResult:
         Returns:
             The Matplotlib `Figure`.
         """
-        ranked = self._ranked()
-        return _plotting.plot_settings(
-            [", ".join(f"{n}={_text(v)}" for n, v in s.params.items()) for s in ranked],
-            [setting.values for setting in ranked],
-            [self._verdict(setting) for setting in ranked],
-            value_name=self.monitor,
-            ax=ax,
-        )
+        rows = [
+            (", ".join(f"{n}={_text(v)}" for n, v in s.params.items()), s.values, self._verdict(s))
+            for s in self._ranked()
+        ]
+        return _plotting.plot_settings(rows, value_name=self.monitor, ax=ax)
 
     def refit(self, *data: Any) -> keras.Model:
         """Trains the best setting on all the data, as each fold was trained.
@@ -148,14 +145,9 @@ class SearchResult:
             The trained `keras.Model`; its `history` is that of `fit`.
 
         Raises:
-            ValueError: If no setting is the best, or the result did not come from `grid_search`.
+            ValueError: If no setting is the best.
         """
-        if self._train is None:
-            raise ValueError(
-                "This result did not come from `grid_search`, and cannot train. Received: no `build`"
-            )
-        best = self.best
-        return self._train(best, data)
+        return self._train(self.best, data)
 
     def _ranked(self) -> list[Setting]:
         sign = 1 if self.direction == "minimize" else -1
