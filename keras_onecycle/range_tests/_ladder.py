@@ -4,13 +4,14 @@ import numpy as np
 
 from keras_onecycle.range_tests._curve_checks import noise_of
 
-# From one short cycle to the next, and how far the suggestion stays below the best: what is best in a
-# short cycle is at the brink in a long one. See docs/benchmarks/suggestion.md.
+# From one short cycle to the next.
 FACTOR = 3.0
-# Of what the best short cycle gains, so much may be lost by staying below it.
-_TOLERANCE = 0.05
-# A mean over a few batches has changed if it did by this part of what single losses vary by.
-_CHANGE = 0.5
+# So many above the best must be worse before lower ones are tried: one may be bad luck.
+_WORSE = 2
+# How far the suggestion stays below the best: what is best in a short cycle is too high in a long one, all
+# the more at the brink, where the next rate loses half of what the best gains. See
+# docs/benchmarks/suggestion.md.
+_BELOW, _BELOW_AT_BRINK = 2.0, 3.0
 
 
 class Ladder:
@@ -36,13 +37,13 @@ class Ladder:
             return self._first
         lr, loss = _by_rate(self.lr, self.loss)
         best = int(np.argmin(loss))
-        if best == len(lr) - 1 and np.isfinite(loss[best]):
+        if len(lr) - 1 - best < _WORSE and np.isfinite(loss[-1]):
             return float(lr[-1]) * FACTOR
         return float(lr[0]) / FACTOR if best == 0 else None
 
 
 def below_best(lr: np.ndarray, loss: np.ndarray, start: float, noise: float) -> float:
-    """Suggests a third of the best rate, or more where that loses a twentieth of what the best gains.
+    """Suggests half of the best rate, or a third of it at the brink.
 
     Args:
         lr: Float array of shape `(cycles,)`, the highest rates of the short cycles.
@@ -57,23 +58,17 @@ def below_best(lr: np.ndarray, loss: np.ndarray, start: float, noise: float) -> 
         ValueError: If nothing is learnt at any rate.
     """
     lr, loss = _by_rate(lr, loss)
-    if not loss.min() < start - _CHANGE * noise:
+    if not loss.min() < start - noise:
         raise ValueError(
             f"No short cycle, at learning rates from {lr[0]:.3g} to {lr[-1]:.3g}, brings the loss below "
-            f"{start:.3g}, where it starts, by half of what single losses vary by ({noise:.3g}), so no "
-            "learning rate stands out. Call `lr_find` with longer cycles, such as `cycle_steps=200`, or "
-            "with larger batches."
+            f"{start:.3g}, where it starts, by what single losses vary by ({noise:.3g}), so no learning rate "
+            "stands out. Call `lr_find` with longer cycles, such as `cycle_steps=400`, or with larger "
+            "batches."
         )
     best = int(np.argmin(loss))
-    limit = loss[best] + _TOLERANCE * (start - loss[best])
-    (worse,) = np.nonzero(loss[:best] > limit)
-    third = lr[best] / FACTOR
-    if not len(worse) or not np.isfinite(loss[worse[-1]]):
-        return float(third)
-    # Where the loss crosses the limit, from the last rate that is worse to the next.
-    low, high = worse[-1], worse[-1] + 1
-    part = (loss[low] - limit) / (loss[low] - loss[high])
-    return float(max(third, lr[low] * (lr[high] / lr[low]) ** part))
+    # Where nothing higher was tried, nothing is known of it.
+    at_brink = best == len(lr) - 1 or not loss[best + 1] < (loss[best] + start) / 2
+    return float(lr[best]) / (_BELOW_AT_BRINK if at_brink else _BELOW)
 
 
 def start_and_noise(loss: np.ndarray) -> tuple[float, float]:

@@ -31,14 +31,20 @@ _SHAPE: dict[str, Any] = {"pct_start": 0.45, "anneal_strategy": "linear", "three
 
 
 def ladder_of(result: RangeTestResult) -> Ladder | None:
-    """Returns the learning rates of short cycles, which begin where the curve says, if it says anything."""
+    """Returns the learning rates of short cycles, or `None` where no loss is finite.
+
+    They begin where the curve says, and where it is noise, at a tenth of its last rate.
+    """
+    finite = result.lr[np.isfinite(result.loss)]
+    if not len(finite):
+        return None
     try:
         with warnings.catch_warnings():
             # The short cycles go on to higher rates, if need be.
             warnings.simplefilter("ignore")
             return Ladder(result.suggest("edge"))
     except ValueError:
-        return None
+        return Ladder(float(finite[-1]) / 10)
 
 
 class ShortCycles(RangeTest):

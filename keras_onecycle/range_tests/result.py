@@ -126,8 +126,8 @@ class RangeTestResult:
         or infinite are ignored. A warning says when the curve does not turn up.
 
         Args:
-            method: `"short_cycles"`, a third of the rate of the best short cycle, or more where that loses a
-                twentieth of what the best gains; `"edge"`, a quarter of the rate at which the loss, smoothed
+            method: `"short_cycles"`, half of the rate of the best short cycle, or a third where the next
+                higher one lost half of its gain; `"edge"`, a quarter of the rate at which the loss, smoothed
                 to both sides, turns up; `"valley"` or `"minimum"`, as in fastai; for a momentum range test
                 `"stable"`, the largest momentum before the loss turns up; or a function of two arrays,
                 learning rates or momenta and smoothed losses, that returns a float. Defaults to `"auto"`:
