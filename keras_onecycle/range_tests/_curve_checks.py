@@ -55,7 +55,7 @@ def check_curve(name: str, tested: np.ndarray, smoothed_loss: np.ndarray, loss: 
         raise ValueError(
             f"The smoothed loss falls by {fall:.3g} at most, but single losses vary by {noise:.3g} between "
             "updates, so no learning rate stands out. "
-            f"{_remedy(tested, 'run a longer test, such as `lr_find(..., num_steps=500, cycle_steps=200)`')}."
+            f"{_remedy(tested, 'run a longer test, such as `lr_find(..., num_steps=500)`')}."
         )
 
 

@@ -62,8 +62,8 @@ def below_best(lr: np.ndarray, loss: np.ndarray, start: float, noise: float) -> 
         raise ValueError(
             f"No short cycle, at learning rates from {lr[0]:.3g} to {lr[-1]:.3g}, brings the loss below "
             f"{start:.3g}, where it starts, by what single losses vary by ({noise:.3g}), so no learning rate "
-            "stands out. Call `lr_find` with longer cycles, such as `cycle_steps=400`, or with larger "
-            "batches."
+            "stands out. Call `lr_find` with longer cycles, such as `cycle_steps=400`, and if need be "
+            "with larger batches."
         )
     best = int(np.argmin(loss))
     # Where nothing higher was tried, nothing is known of it.

@@ -127,8 +127,8 @@ def lr_find(
     """Runs the LR range test and a few short cycles on a compiled model, and leaves no trace in it.
 
     The curve of the range test says where to begin: up to four short cycles follow, each from the same
-    weights, the first at the rate that the curve suggests and the next at three times or a third of it, until
-    the best has a worse one on either side. With the defaults that is at most 300 updates in all.
+    weights, the first at the rate that the curve suggests. The next have three times the last rate until two
+    are worse than the best, then a third. With the defaults that is at most 300 updates in all.
 
     Afterwards the weights, BatchNorm statistics, seeds, optimizer, metrics and `stop_training` are as before,
     bit for bit, even after an exception or Ctrl-C. This takes one copy of all variables in host memory.
