@@ -1,6 +1,6 @@
-"""What people train, in small, without network: one half to find a rule, the other to judge it once.
+"""What people train, in small, without network: one part to find a rule, the other to judge it once.
 
-The halves were written down before any of the trainings: see `FIND` and `JUDGE`.
+`FIND` and `JUDGE` were written down before any training of `JUDGE` at a suggested rate.
 """
 
 from collections.abc import Callable
@@ -187,6 +187,62 @@ def rare(seed: int) -> Arrays:
     return split(standardised(x), y.astype("float32")[:, None], seed, 12_000, 8000)
 
 
+def houses(seed: int) -> Arrays:
+    """Returns median prices of houses in Texas in dollars, by month and town."""
+    from plotnine.data import txhousing
+
+    rows = txhousing.dropna()
+    x = rows[["year", "month", "sales", "listings", "inventory"]].to_numpy("float32")
+    towns = np.eye(rows["city"].nunique(), dtype="float32")[
+        rows["city"].astype("category").cat.codes
+    ]
+    y = rows["median"].to_numpy("float32")[:, None]
+    return split(np.hstack([standardised(x), towns]), y, seed, 5000, 2000)
+
+
+def friedman_2(seed: int) -> Arrays:
+    """Returns Friedman's second function, its values, from 0 to 1,800, as they are."""
+    x, y = datasets.make_friedman2(8000, noise=10.0, random_state=seed)
+    return split(standardised(x), y.astype("float32")[:, None], seed, 6000, 2000)
+
+
+def digits(seed: int) -> Arrays:
+    """Returns images of 8 by 8 pixels."""
+    x, y = datasets.load_digits(return_X_y=True)
+    return split((x / 16).astype("float32"), y.astype("int32"), seed, 1200, 597)
+
+
+def several_labels(seed: int) -> Arrays:
+    """Returns rows with any number of eight labels."""
+    x, y = datasets.make_multilabel_classification(
+        10_000, 40, n_classes=8, n_labels=3, random_state=seed
+    )
+    return split(standardised(x), y.astype("float32"), seed, 8000, 2000)
+
+
+def spirals(seed: int) -> Arrays:
+    """Returns points on two spirals."""
+    rng = np.random.default_rng(seed)
+    turn, y = 3 * np.pi * np.sqrt(rng.uniform(0.05, 1, 8000)), rng.integers(0, 2, 8000)
+    angle = turn + np.pi * y
+    x = turn[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1) / 9
+    x += rng.normal(scale=0.02, size=x.shape)
+    return split(x.astype("float32"), y.astype("int32"), seed, 6000, 2000)
+
+
+def words(seed: int) -> Arrays:
+    """Returns pairs of words of the language reference: neighbours, or drawn at random."""
+    rng = np.random.default_rng(seed)
+    written = " ".join(topics.topics[name] for name in sorted(topics.topics)).lower().split()
+    known, counts = np.unique(written, return_counts=True)
+    common = {word: n for n, word in enumerate(known[np.argsort(-counts)][:500])}
+    codes = np.array([common[word] for word in written if word in common], dtype="int32")
+    near = np.stack([codes[:-1], codes[1:]], axis=1)
+    far = np.stack([codes[:-1], rng.permutation(codes[1:])], axis=1)
+    x, y = np.vstack([near, far]), np.repeat([1, 0], len(near)).astype("float32")[:, None]
+    return split(x, y, seed, 40_000, 8000)
+
+
 def copies(seed: int) -> Arrays:
     """Returns images of MNIST as targets of themselves."""
     x, _, val_x, _ = mnist(5000)
@@ -371,13 +427,7 @@ TASKS: dict[str, Task] = {
     "price, raw": Task(raw_price, lambda: dense((8,), 64, 64, 1), "numbers"),
     "ratings": Task(ratings, lambda: recommender(500, 300), "numbers"),
     "picture": Task(picture, lambda: dense((2,), 64, 64, 64, 3), "numbers"),
-    # To judge it.
-    "CIFAR-10, ResNet-8": Task(lambda seed: cifar(2000), resnet),
-    "MNIST, small CNN": Task(lambda seed: mnist(5000), lambda: small_cnn((28, 28, 1))),
-    "MNIST, Vision Transformer": Task(lambda seed: mnist(5000), vision_transformer),
     "text, LSTM": Task(lambda seed: text(32), lambda: recurrent(layers.LSTM, 48)),
-    "text, CNN": Task(lambda seed: text(32), text_cnn),
-    "sorting, Transformer": Task(unsorted, sorting_transformer),
     "cut": Task(cut, lambda: dense((9,), 64, 64, 5)),
     "breast cancer": Task(breast_cancer, lambda: dense((30,), 32, 32, 2)),
     "Friedman, raw": Task(friedman, lambda: dense((10,), 64, 64, 1), "numbers"),
@@ -385,7 +435,19 @@ TASKS: dict[str, Task] = {
     "rare event": Task(rare, lambda: dense((20,), 64, 64, 1), "rare"),
     "autoencoder": Task(copies, lambda: dense((784,), 128, 32, 128, 784), "numbers"),
     "pixels": Task(pixels, lambda: recommender(500, 64), "numbers"),
+    # To judge it.
+    "CIFAR-10, ResNet-8": Task(lambda seed: cifar(2000), resnet),
+    "MNIST, small CNN": Task(lambda seed: mnist(5000), lambda: small_cnn((28, 28, 1))),
+    "MNIST, Vision Transformer": Task(lambda seed: mnist(5000), vision_transformer),
+    "text, CNN": Task(lambda seed: text(32), text_cnn),
+    "sorting, Transformer": Task(unsorted, sorting_transformer),
     "fine-tuning": Task(five_to_nine, pretrained),
+    "houses, raw": Task(houses, lambda: dense((51,), 64, 64, 1), "numbers"),
+    "Friedman 2, raw": Task(friedman_2, lambda: dense((4,), 64, 64, 1), "numbers"),
+    "digits": Task(digits, lambda: dense((64,), 64, 64, 10)),
+    "several labels": Task(several_labels, lambda: dense((40,), 64, 64, 8), "rare"),
+    "spirals": Task(spirals, lambda: dense((2,), 32, 32, 32, 2, activation="tanh")),
+    "words": Task(words, lambda: recommender(500, 500), "rare"),
 }
 
 FIND = [
@@ -410,20 +472,8 @@ FIND = [
     Case("ratings", "SGD", 64, 470),
     Case("picture", "Adam", 256, 500),
     Case("picture", "SGD", 64, 1000),
-]
-
-JUDGE = [
-    Case("CIFAR-10, ResNet-8", "SGD", 32, 300),
-    Case("CIFAR-10, ResNet-8", "AdamW", 32, 300),
-    Case("MNIST, small CNN", "SGD", 64, 300),
-    Case("MNIST, small CNN", "Adam", 64, 300),
-    Case("MNIST, Vision Transformer", "AdamW", 64, 300),
-    Case("MNIST, Vision Transformer", "Adam", 32, 600),
     Case("text, LSTM", "AdamW", 32, 350),
     Case("text, LSTM", "Adam", 16, 500),
-    Case("text, CNN", "AdamW", 32, 350),
-    Case("text, CNN", "SGD", 32, 350),
-    Case("sorting, Transformer", "AdamW", 64, 600),
     Case("cut", "SGD", 16, 600),
     Case("cut", "AdamW", 512, 300),
     Case("breast cancer", "SGD", 16, 230),
@@ -437,7 +487,28 @@ JUDGE = [
     Case("autoencoder", "SGD", 64, 400),
     Case("pixels", "AdamW", 64, 750),
     Case("pixels", "SGD", 64, 750),
+    Case("cut", "Adam", 64, 2000),
+]
+
+JUDGE = [
+    Case("CIFAR-10, ResNet-8", "SGD", 32, 300),
+    Case("CIFAR-10, ResNet-8", "AdamW", 32, 300),
+    Case("MNIST, small CNN", "SGD", 64, 300),
+    Case("MNIST, small CNN", "Adam", 64, 300),
+    Case("MNIST, Vision Transformer", "AdamW", 64, 300),
+    Case("MNIST, Vision Transformer", "Adam", 32, 600),
+    Case("text, CNN", "AdamW", 32, 350),
+    Case("text, CNN", "SGD", 32, 350),
+    Case("sorting, Transformer", "AdamW", 64, 600),
     Case("fine-tuning", "SGD", 32, 200),
     Case("fine-tuning", "Adam", 32, 200),
-    Case("cut", "Adam", 64, 2000),
+    Case("houses, raw", "Adam", 64, 400),
+    Case("Friedman 2, raw", "SGD", 64, 500),
+    Case("Friedman 2, raw", "AdamW", 32, 400),
+    Case("digits", "SGD", 32, 300),
+    Case("digits", "AdamW", 128, 300),
+    Case("several labels", "Adam", 64, 400),
+    Case("spirals", "SGD", 32, 600),
+    Case("spirals", "Adam", 64, 500),
+    Case("words", "AdamW", 256, 600),
 ]
