@@ -67,7 +67,7 @@ def test_each_is_a_cycle_from_the_same_weights_and_leaves_no_trace(name: str) ->
         )
         fit = {"batch_size": 8, "epochs": 20 * accumulated, "verbose": 0}
         model.fit(x, y, callbacks=[cycle, losses], **fit)
-        wanted = np.mean(losses.seen[-4 * accumulated :])
+        wanted = np.mean(losses.seen[-8 * accumulated :])
         if np.isfinite(wanted):
             np.testing.assert_allclose(loss, wanted, rtol=1e-2, atol=1e-6)
         else:

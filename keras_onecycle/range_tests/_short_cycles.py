@@ -22,7 +22,7 @@ from keras_onecycle.schedules import Schedule, one_cycle_lr, one_cycle_momentum
 # Short cycles at most.
 MAX_CYCLES = 4
 # The last part of a short cycle, whose mean loss counts.
-_COUNTED = 0.2
+_COUNTED = 0.4
 # A short cycle has diverged when this many batches in a row made no update.
 _SKIPPED = 20
 

@@ -64,7 +64,7 @@ class RangeTestResult:
         val_momentum: Float array of shape `(evaluations,)`, for a momentum range test. Defaults to `None`.
         cycle_lr: Float array of shape `(cycles,)`: the highest learning rate of each short cycle, in the
             order they were run. Defaults to no cycles.
-        cycle_loss: Float array of shape `(cycles,)`: the mean training loss of the last fifth of each,
+        cycle_loss: Float array of shape `(cycles,)`: the mean training loss of the last two fifths of each,
             infinite where it diverged. Defaults to no cycles.
 
     Raises:

@@ -157,7 +157,7 @@ class FastTraining:
             loss = self.cycle(rate, cycle_steps, False)["loss"]
             ladder.add(
                 rate,
-                np.mean(loss[-10:])
+                np.mean(loss[-20:])
                 if len(loss) == cycle_steps and math.isfinite(loss[-1])
                 else math.inf,
             )
