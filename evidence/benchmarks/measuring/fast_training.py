@@ -1,6 +1,6 @@
 """Trainings at many learning rates with one compiled function: rates and momenta go in as arrays.
 
-The optimizers are written out here; `tests/test_evidence_battery.py` holds them against `OneCycle` in `fit`.
+The optimizers are written out here; `tests/test_battery.py` holds them against `OneCycle` in `fit`.
 """
 
 import math
