@@ -32,7 +32,8 @@ from evidence.pages import table
 
 HALVES = {"find": FIND, "judge": JUDGE}
 CASES = {case.name: case for half in HALVES.values() for case in half}
-# By half decades, until two in a row end worse than they began.
+# By half decades, until two in a row end worse than they began; lower where that is better, down to LOWEST.
+LOWEST = 1e-7
 GRID = {
     "SGD": [10 ** (k / 2) for k in range(-6, 3)],
     "Adam": [10 ** (k / 2) for k in range(-8, 2)],
@@ -73,7 +74,18 @@ def on_grid(training: FastTraining) -> dict[str, Result]:
         worse = worse + 1 if not result[0] < 1.5 * start else 0
         if worse == 2:
             break
+    # Lower, while the lowest rates are the best or the only ones that do not diverge.
+    rate = GRID[case.optimizer][0]
+    while rate > LOWEST and lowest_is_best(results):
+        rate /= 10**0.5
+        results[f"{rate:.4g}"] = cycle(training, rate)
     return results
+
+
+def lowest_is_best(results: Mapping[str, Result]) -> bool:
+    """Returns whether no higher rate does better than the lowest."""
+    loss = [results[rate][0] for rate in sorted(results, key=float)]
+    return not any(later < loss[0] for later in loss[1:]) or not math.isfinite(loss[0])
 
 
 def suggested(training: FastTraining) -> dict[str, Any]:
