@@ -120,30 +120,25 @@ def _plot_cycles(ax: "Axes", lr: np.ndarray, loss: np.ndarray, suggestion: float
     ax.legend()
 
 
-def plot_curves(
-    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    points: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    *,
-    title: str,
-    log: bool,
-    ax: "Axes | None" = None,
+def plot_weight_decays(
+    results: "Mapping[str, RangeTestResult]", ax: "Axes | None" = None
 ) -> "Figure":
-    """Draws losses against the learning rate, and dots in the color of their curve."""
+    """Draws range tests, by weight decay, and validation losses as dots in the color of their curve."""
     ax = ax or _panels(None)[0]
-    for label, (lr, loss) in curves.items():
-        (line,) = ax.plot(lr, loss, label=label)
-        ax.plot(*points[label], "o", color=line.get_color(), markersize=3)
-    if log:
-        ax.set_xscale("log")
+    for label, result in results.items():
+        (line,) = ax.plot(result.lr, result.smoothed_loss, label=label)
+        ax.plot(result.val_lr, result.val_loss, "o", color=line.get_color(), markersize=3)
+        if result.mode == "exponential":
+            ax.set_xscale("log")
     # A curve that diverges leaves at the top: where the others start is what one looks at.
-    losses = [loss[np.isfinite(loss)] for _, loss in curves.values()]
+    losses = [r.smoothed_loss[np.isfinite(r.smoothed_loss)] for r in results.values()]
     low = min((loss.min() for loss in losses if len(loss)), default=0.0)
     high = max((loss[0] for loss in losses if len(loss)), default=0.0)
     if low < high:
         margin = 0.1 * (high - low)
         ax.set_ylim(low - margin, high + margin)
     ax.set(xlabel="learning rate", ylabel="smoothed loss without penalty")
-    ax.legend(title=title)
+    ax.legend(title="weight decay")
     return _figure_of(ax)
 
 

@@ -162,7 +162,7 @@ def test_bad_arguments_are_named() -> None:
         ("learning_rate", 0.0, ValueError),
         ("num_steps", 1, ValueError),
         ("validation_freq", 5, ValueError),
-        ("epochs", 3, ValueError),
+        ("epochs", 3, TypeError),
     ]
     for name, value, error in bad:
         with pytest.raises(error, match=f"`{name}`.*Received: .*{name}="):

@@ -22,18 +22,16 @@ def check_backend(name: str) -> None:
 check_backend(keras.backend.backend())
 
 
-def register_tensor_like(
-    cls: type, flatten: Callable[[Any], tuple[Any, Any]], unflatten: Callable[[Any, Any], Any]
-) -> None:
-    """Lets the functions of the backend take objects of a class that holds one tensor."""
+def register_tensor_like(cls: Any) -> None:
+    """Lets the functions of the backend take objects of a class made of a float and a tensor, its `value`."""
     if keras.backend.backend() == "jax":
         import jax
 
         # The functions of `jax.numpy` are compiled: they take arrays and nodes of trees of arrays.
         jax.tree_util.register_pytree_node(
             cls,
-            lambda tensor_like: ((flatten(tensor_like)[0],), flatten(tensor_like)[1]),
-            lambda rest, children: unflatten(children[0], rest),
+            lambda tensor_like: ((tensor_like.value,), tensor_like.user_value),
+            lambda user_value, children: cls(user_value, *children),
         )
 
 

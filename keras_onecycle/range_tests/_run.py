@@ -15,19 +15,6 @@ from keras_onecycle.range_tests._progress_bar import ProgressBar
 from keras_onecycle.range_tests._range_test import RangeTest
 from keras_onecycle.range_tests.result import RangeTestResult
 
-# What other libraries call the arguments of a range test.
-_COUNTERPARTS = {
-    "start_lr": "min_lr",
-    "end_lr": "max_lr",
-    "num_it": "num_steps",
-    "num_iter": "num_steps",
-    "num_training": "num_steps",
-    "step_mode": "mode",
-    "stop_div": "stop_factor",
-    "diverge_th": "stop_factor",
-    "early_stop_threshold": "stop_factor",
-    "smooth_f": "smoothing",
-}
 # Arguments of `fit` that a range test sets itself.
 _NOT_OF_A_TEST = ("epochs", "initial_epoch", "validation_split")
 
@@ -86,16 +73,9 @@ def split_arguments(
         if name not in ("self", *of_find, *of_test, *_NOT_OF_A_TEST)
     ]
     for name, value in arguments.items():
-        if name in _NOT_OF_A_TEST:
-            raise ValueError(
-                f"`{name}` is not for a range test, whose length is `num_steps` updates and whose "
-                f"evaluations are on `validation_data`. Received: {name}={value!r}"
-            )
         if name not in (*of_test, *of_fit):
-            counterpart = _COUNTERPARTS.get(name)
-            here = f": it is `{counterpart}` here" if counterpart in of_test else ""
             raise TypeError(
-                f"`{find.__name__}` has no argument `{name}`{here}. It takes "
+                f"`{find.__name__}` has no argument `{name}`. It takes "
                 f"{', '.join(dict.fromkeys(of_find + of_test))}, and of `fit` {', '.join(of_fit)}. "
                 f"Received: {name}={value!r}"
             )

@@ -3,7 +3,6 @@
 import math
 import warnings
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,13 @@ from keras import ops
 from keras_onecycle._keras import backend
 from keras_onecycle._keras.optimizer_traits import default_part, has_momentum, parts_of, unwrap
 from keras_onecycle._keras.snapshot import build_optimizer
+from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_tests._ladder import Ladder
 from keras_onecycle.range_tests._range_test import RangeTest
 from keras_onecycle.range_tests._recorder import Recorder
 from keras_onecycle.range_tests._stop_rule import LossCurve
 from keras_onecycle.range_tests.result import RangeTestResult
-from keras_onecycle.schedules import Schedule, one_cycle_lr, one_cycle_momentum
+from keras_onecycle.schedules import Schedule
 
 # Short cycles at most.
 MAX_CYCLES = 4
@@ -25,9 +25,6 @@ MAX_CYCLES = 4
 _COUNTED = 0.4
 # A short cycle has diverged when this many batches in a row made no update.
 _SKIPPED = 20
-
-# Those of `OneCycle`.
-_SHAPE: dict[str, Any] = {"pct_start": 0.45, "anneal_strategy": "linear", "three_phase": True}
 
 
 def ladder_of(result: RangeTestResult) -> Ladder | None:
@@ -71,17 +68,11 @@ class ShortCycles(RangeTest):
         """Returns a cycle whose highest rate is the variable of the optimizer, and so no constant."""
         optimizer = unwrap(self.model.optimizer)
         self._rate = rate = default_part(optimizer).learning_rate
-        shape = {"total_steps": self.num_steps, **_SHAPE}
-        cycle: Schedule = partial(
-            one_cycle_lr, max_lr=1.0, div_factor=10.0, final_div_factor=1e4, **shape
-        )
-        schedules: dict[str, Schedule] = {
-            "learning_rate": lambda step: ops.convert_to_tensor(rate) * cycle(step)
-        }
-        if any(map(has_momentum, parts_of(optimizer).values())):
-            schedules["momentum"] = partial(
-                one_cycle_momentum, base_momentum=0.85, max_momentum=0.95, **shape
-            )
+        schedules = dict(OneCycle(max_lr=1.0).schedules(self.num_steps))
+        cycle = schedules["learning_rate"]
+        schedules["learning_rate"] = lambda step: ops.convert_to_tensor(rate) * cycle(step)
+        if not any(map(has_momentum, parts_of(optimizer).values())):
+            del schedules["momentum"]
         return schedules
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

@@ -21,7 +21,11 @@ class Validation:
         batch_size: int | None,
         num_steps: int,
     ) -> None:
-        _check_data(data)
+        if hasattr(data, "__next__"):
+            raise ValueError(
+                "`validation_data` is read several times, but a generator or iterator only once. Pass "
+                f"arrays, a dataset or a `keras.utils.PyDataset`. Received: validation_data={data!r}"
+            )
         for name, value in (
             ("validation_freq", freq),
             ("validation_steps", steps),
@@ -33,7 +37,9 @@ class Validation:
                     raise ValueError(
                         f"`{name}` needs `validation_data`. Received: {name}={value!r}, validation_data=None"
                     )
-        self._data, self._steps, self._batch_size = data, steps, batch_size
+        # Raises where a tuple has more than three.
+        self._data: Any = None if data is None else keras.utils.unpack_x_y_sample_weight(data)
+        self._steps, self._batch_size = steps, batch_size
         self._freq = freq or max(1, num_steps // _EVALUATIONS)
 
     def is_due(self, updates: int, *, last: bool) -> bool:
@@ -42,7 +48,7 @@ class Validation:
 
     def evaluate(self, model: keras.Model) -> dict[str, Any]:
         """Returns the loss and the metrics on the data."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self._data)
+        x, y, sample_weight = self._data
         return model.evaluate(
             x,
             y,
@@ -51,23 +57,4 @@ class Validation:
             steps=self._steps,
             verbose=0,
             return_dict=True,
-        )
-
-
-def _check_data(data: Any) -> None:
-    if hasattr(data, "__next__"):
-        raise ValueError(
-            "`validation_data` is read several times, but a generator or iterator only once. Pass "
-            f"arrays, a dataset or a `keras.utils.PyDataset`. Received: validation_data={data!r}"
-        )
-    is_data = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
-    if data is not None and (isinstance(data, (str, bytes)) or not is_data):
-        raise TypeError(
-            "`validation_data` must be arrays, a dataset, or a tuple of them. "
-            f"Received: validation_data={data!r} of type {type(data).__name__}"
-        )
-    if isinstance(data, tuple) and len(data) > 3:
-        raise ValueError(
-            "`validation_data` must be `x`, `(x, y)` or `(x, y, sample_weight)`. "
-            f"Received: validation_data={data!r}"
         )

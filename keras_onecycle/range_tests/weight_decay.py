@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _TOO_LARGE = 1e4
 # A descent by less, relative to the loss, is float32 noise.
 _FLAT = 1e-6
+# Of the largest descent, and of the largest learning rate that trains, so much is enough.
+_DESCENT, _ENOUGH = 0.95, 0.5
 
 
 @dataclass(eq=False)
@@ -43,46 +45,21 @@ class WeightDecayResult:
 
     Args:
         results: Dict of `RangeTestResult` by weight decay, in the order of the picture.
-
-    Raises:
-        TypeError: If `results` is no dict of range tests of the learning rate.
-        ValueError: If it is empty, or a weight decay is negative.
     """
 
     results: Mapping[float, RangeTestResult]
 
-    def __post_init__(self) -> None:
-        is_dict = isinstance(self.results, Mapping)
-        if not is_dict or not all(
-            isinstance(result, RangeTestResult) and result.momentum is None
-            for result in self.results.values()
-        ):
-            raise TypeError(
-                "`results` must be a dict of range tests of the learning rate, by weight decay. "
-                f"Received: results={self.results!r}"
-            )
-        if not self.results:
-            raise ValueError("`results` must hold a range test. Received: results={}")
-        self.results = {
-            check_float("weight_decay", weight_decay, 0): result
-            for weight_decay, result in self.results.items()
-        }
-
-    def reach(self, descent: float = 0.95) -> dict[float, float]:
+    def reach(self) -> dict[float, float]:
         """Returns the largest learning rate that trains under each weight decay.
 
-        Args:
-            descent: Float in (0, 1]: a learning rate trains if the smoothed loss has fallen by at least this
-                fraction of the largest fall with any weight decay. Defaults to `0.95`.
+        One trains if the smoothed loss has fallen by 95% of the largest fall with any weight decay.
 
         Returns:
             Dict of the largest such learning rate by weight decay, or 0.0 where there is none.
 
         Raises:
-            TypeError: If `descent` is no number.
-            ValueError: If it is out of its range, or the loss falls under no weight decay.
+            ValueError: If the loss falls under no weight decay.
         """
-        check_float("descent", descent, 0, 1, open_low=True)
         curves = {weight_decay: _descent(result) for weight_decay, result in self.results.items()}
         most = max(fallen.max(initial=0.0) for _, fallen, _ in curves.values())
         if most <= _FLAT * max(np.abs(start).max(initial=0.0) for *_, start in curves.values()):
@@ -92,42 +69,36 @@ class WeightDecayResult:
                 f"Received: weight_decays={list(self.results)}"
             )
         return {
-            weight_decay: float(lr[fallen >= descent * most].max(initial=0.0))
+            weight_decay: float(lr[fallen >= _DESCENT * most].max(initial=0.0))
             for weight_decay, (lr, fallen, _) in curves.items()
         }
 
-    def suggest(self, descent: float = 0.95, tolerance: float = 0.5) -> float:
+    def suggest(self) -> float:
         """Returns the largest weight decay that still lets a large learning rate train.
 
-        Take it as an upper bound: a range test is too short to show the whole effect of weight decay, and a
-        third or a tenth of it may train best. Use `grid_search` to find out.
-
-        Args:
-            descent: Float in (0, 1], as in `reach`. Defaults to `0.95`.
-            tolerance: Float in (0, 1]: the fraction of the largest `reach` that is enough. Defaults to `0.5`.
+        That is one of at least half of the largest `reach`. Take it as an upper bound: a range test is too
+        short to show the whole effect of weight decay, and a third or a tenth of it may train best. Use
+        `grid_search` to find out.
 
         Returns:
             A float, one of the weight decays.
 
         Raises:
-            TypeError: If an argument is no number.
-            ValueError: If an argument is out of its range, the loss falls under no weight decay, or
-                all curves are the same.
+            ValueError: If the loss falls under no weight decay, or all curves are the same.
 
         References:
 
         - [Smith, 2018, section 4.4](https://arxiv.org/abs/1803.09820)
         - [Gugger, 2018](https://sgugger.github.io/the-1cycle-policy.html), for the rule
         """
-        check_float("tolerance", tolerance, 0, 1, open_low=True)
-        reach = self.reach(descent)
+        reach = self.reach()
         first, *others = (result.loss for result in self.results.values())
         if others and all(np.array_equal(first, other, equal_nan=True) for other in others):
             raise ValueError(
                 "All curves are the same to the last bit, so `build` makes no use of `weight_decay`. "
                 f"Received: weight_decays={list(self.results)}"
             )
-        enough = tolerance * max(reach.values())
+        enough = _ENOUGH * max(reach.values())
         return max(weight_decay for weight_decay, lr in reach.items() if lr >= enough)
 
     def plot(self, ax: "Axes | None" = None) -> "Figure":
@@ -146,15 +117,11 @@ class WeightDecayResult:
         # The plot shows the user why there is none.
         with contextlib.suppress(ValueError):
             suggested = self.suggest()
-        labels = {w: f"{w:g}{' (suggested)' if w == suggested else ''}" for w in self.results}
-        results = {labels[weight_decay]: result for weight_decay, result in self.results.items()}
-        return _plotting.plot_curves(
-            {label: (result.lr, result.smoothed_loss) for label, result in results.items()},
-            {label: (result.val_lr, result.val_loss) for label, result in results.items()},
-            title="weight decay",
-            log=any(result.mode == "exponential" for result in results.values()),
-            ax=ax,
-        )
+        results = {
+            f"{weight_decay:g}{' (suggested)' if weight_decay == suggested else ''}": result
+            for weight_decay, result in self.results.items()
+        }
+        return _plotting.plot_weight_decays(results, ax)
 
 
 class LRFinderWithoutPenalty(LRFinder):
@@ -246,7 +213,12 @@ def weight_decay_find(
 
     - [Smith, 2018, section 4.4](https://arxiv.org/abs/1803.09820)
     """
-    values = _check_weight_decays(weight_decays)
+    values = [check_float("weight_decays", value, 0) for value in weight_decays]
+    if not values or len(set(values)) < len(values):
+        raise ValueError(
+            "`weight_decays` must be one or more numbers, each once. "
+            f"Received: weight_decays={weight_decays!r}"
+        )
     check_int("seed", seed, 0, 2**32 - 1)
     if hasattr(x, "__next__"):
         raise ValueError(
@@ -264,16 +236,6 @@ def weight_decay_find(
             print(f"Weight decay {weight_decay:g}")
         results[weight_decay] = run_range_test(finder, model, x, y, verbose=verbose, **of_fit)
     return WeightDecayResult(results)
-
-
-def _check_weight_decays(weight_decays: Iterable[float]) -> list[float]:
-    values = [check_float("weight_decays", value, 0) for value in weight_decays]
-    if not values or len(set(values)) < len(values):
-        raise ValueError(
-            "`weight_decays` must be one or more numbers, each once. "
-            f"Received: weight_decays={weight_decays!r}"
-        )
-    return values
 
 
 def _descent(result: RangeTestResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
