@@ -30,6 +30,21 @@ def test_a_training_is_that_of_one_cycle_in_fit(optimizer: str) -> None:
     assert got["val_loss"] == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="the battery is in JAX")
+def test_a_schedule_free_training_is_that_of_keras() -> None:
+    from evidence.benchmarks.measuring.fast_training import FastTraining
+
+    training = FastTraining(Case("breast cancer", "AdamW", 16, 40), seed=0)
+    got = training.schedule_free()
+    model = training.model
+    model.compile(keras.optimizers.ScheduleFreeAdamW(), LOSSES["classes"]())
+    rows = training.batches[:40].ravel()
+    x, y = (np.asarray(part)[rows] for part in (training.x, training.y))
+    model.fit(x, y, batch_size=16, shuffle=False, verbose=0)
+    wanted = model.evaluate(training.val_x, training.val_y, batch_size=1000, verbose=0)
+    assert got["val_loss"] == pytest.approx(wanted, rel=1e-4)
+
+
 @pytest.mark.any_backend
 def test_no_task_is_in_both_halves_and_none_is_in_neither() -> None:
     find, judge = ({case.task for case in half} for half in (FIND, JUDGE))

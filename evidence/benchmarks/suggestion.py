@@ -121,6 +121,7 @@ SCHEDULES: dict[str, Callable[[int], np.ndarray]] = {
 }
 # The same, at the rate that Keras takes where none is given.
 AT_DEFAULT = {"cosine, default rate": cosine, "constant, default rate": np.ones}
+SCHEDULE_FREE = "`ScheduleFreeAdamW()`"
 
 
 def other_schedules(training: FastTraining, rate: float) -> dict[str, Result]:
@@ -132,6 +133,12 @@ def other_schedules(training: FastTraining, rate: float) -> dict[str, Result]:
     for name, schedule in AT_DEFAULT.items():
         results[name] = trained(training, DEFAULT_RATES[case.optimizer] * schedule(case.updates))
     return results
+
+
+def schedule_free(training: FastTraining) -> Result:
+    """Returns what `ScheduleFreeAdamW()` ends with, on any task."""
+    got = training.schedule_free()
+    return [five(got["val_loss"]), five(got["val_accuracy"])]
 
 
 def measure(store: Store, case: Case, seed: int) -> dict[str, Any]:
@@ -153,9 +160,12 @@ def measure(store: Store, case: Case, seed: int) -> dict[str, Any]:
     }
     schedules = {}
     if rates["short_cycles"]:
-        schedules = store.get(
-            "schedules", key, lambda: other_schedules(training(), rates["short_cycles"])
-        )
+        schedules = {
+            **store.get(
+                "schedules", key, lambda: other_schedules(training(), rates["short_cycles"])
+            ),
+            SCHEDULE_FREE: store.get("schedule_free", key, lambda: schedule_free(training())),
+        }
     return {"grid": grid, "rates": rates, "at": at, "schedules": schedules}
 
 
@@ -191,7 +201,7 @@ class Measured:
                     for seed, best in zip(of_seeds, self.best, strict=True)
                 ]
             )
-            for name in (*SCHEDULES, *AT_DEFAULT)
+            for name in (*SCHEDULES, *AT_DEFAULT, SCHEDULE_FREE)
         }
         self.schedules["one cycle"] = self.excess["short_cycles"]
 
@@ -270,13 +280,13 @@ def who_earns(cases: list[Measured]) -> str:
     """Returns a row for each schedule at the suggested rate, and for those at Keras's."""
     rows = []
     cycle_ = np.concatenate([case.schedules["one cycle"] for case in cases])
-    for name in ("one cycle", *SCHEDULES, *AT_DEFAULT):
+    for name in ("one cycle", *SCHEDULES, *AT_DEFAULT, SCHEDULE_FREE):
         values = np.concatenate([case.schedules[name] for case in cases])
         both = np.isfinite(values) & np.isfinite(cycle_)
         better = np.sum(values[both] < cycle_[both] - 0.01)
         rows.append(
             [
-                name if name in AT_DEFAULT else f"{name}, suggested rate",
+                f"{name}, suggested rate" if name in ("one cycle", *SCHEDULES) else name,
                 percent(values[both].mean()),
                 percent(float(np.median(values[both]))),
                 percent(values[both].max()),

@@ -5,6 +5,7 @@ The optimizers are written out here; `tests/test_battery.py` holds them against 
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -59,8 +60,12 @@ class FastTraining:
         self.batches = np.stack(orders)
         # XLA's convolutions in a loop of its own take fifty times as long.
         convolves = any("conv" in v.path for v in self.model.trainable_variables)
-        self._chunk = self._one_by_one if convolves else jax.jit(self._steps)
-        self._step = jax.jit(self._update)
+        self._chunks = {
+            update: partial(self._one_by_one, jax.jit(update))
+            if convolves
+            else jax.jit(partial(jax.lax.scan, update))
+            for update in (self._update, self._schedule_free_update)
+        }
         self._evaluate = jax.jit(self._val_loss)
 
     def _losses(self, weights: Any, state: Any, x: Any, y: Any, training: bool) -> tuple[Any, Any]:
@@ -75,15 +80,18 @@ class FastTraining:
             return loss, jnp.nan
         return loss, jnp.mean(jnp.argmax(outputs, axis=-1) == self.val_y)
 
-    def _one_by_one(self, carry: Any, what: Any) -> Any:
+    @staticmethod
+    def _one_by_one(update: Any, carry: Any, what: Any) -> Any:
         losses = []
         for one in zip(*what, strict=True):
-            carry, loss = self._step(carry, one)
+            carry, loss = update(carry, one)
             losses.append(loss)
         return carry, losses
 
-    def _steps(self, carry: Any, what: Any) -> Any:
-        return jax.lax.scan(self._update, carry, what)
+    def _gradients(self, weights: Any, state: Any, batch: Any) -> Any:
+        return jax.value_and_grad(self._losses, has_aux=True)(
+            weights, state, self.x[batch], self.y[batch], True
+        )
 
     def _update(self, carry: Any, what: Any) -> Any:
         adam = self.case.optimizer != "SGD"
@@ -91,9 +99,7 @@ class FastTraining:
 
         weights, state, m, v = carry
         batch, lr, momentum, t = what
-        (loss, (state, _)), grads = jax.value_and_grad(self._losses, has_aux=True)(
-            weights, state, self.x[batch], self.y[batch], True
-        )
+        (loss, (state, _)), grads = self._gradients(weights, state, batch)
         if adam:
             weights = [w - w * decay * lr for w in weights]
             alpha = lr * jnp.sqrt(1 - _BETA_2**t) / (1 - momentum**t)
@@ -108,13 +114,42 @@ class FastTraining:
             weights = [w + a for w, a in zip(weights, m, strict=True)]
         return (weights, state, m, v), loss
 
+    def _schedule_free_update(self, carry: Any, what: Any) -> Any:
+        """Keras's `ScheduleFreeAdamW`: what is evaluated lies between the mean `x` and the newest `z`."""
+        weights, state, z, v = carry
+        batch, lr, beta_1, t = what
+        (loss, (state, _)), grads = self._gradients(weights, state, batch)
+        x = [(w - (1 - beta_1) * a) / beta_1 for w, a in zip(weights, z, strict=True)]
+        v = [b + (g * g - b) * (1 - _BETA_2) for b, g in zip(v, grads, strict=True)]
+        z = [
+            a - lr * g / (jnp.sqrt(b / (1 - _BETA_2**t)) + 1e-8)
+            for a, b, g in zip(z, v, grads, strict=True)
+        ]
+        x = [b + (a - b) / t for a, b in zip(z, x, strict=True)]
+        weights = [(1 - beta_1) * a + beta_1 * b for a, b in zip(z, x, strict=True)]
+        return (weights, state, z, v), loss
+
+    def schedule_free(self) -> dict[str, Any]:
+        """Trains with `ScheduleFreeAdamW()`, its learning rate and momentum as they come."""
+        ones = np.ones(self.case.updates)
+        start = (*self._start, self._start[0], [jnp.zeros_like(w) for w in self._start[0]])
+        return self._run(self._schedule_free_update, start, 0.0025 * ones, 0.9 * ones)
+
     def train(
         self, rates: np.ndarray, momenta: np.ndarray, evaluate: bool = True
     ) -> dict[str, Any]:
         """Returns the loss of each batch, and at the end validation loss and accuracy."""
-        weights, state = self._start
-        zeros = [jnp.zeros_like(w) for w in weights]
-        carry: Any = (weights, state, zeros, zeros)
+        zeros = [jnp.zeros_like(w) for w in self._start[0]]
+        return self._run(self._update, (*self._start, zeros, zeros), rates, momenta, evaluate)
+
+    def _run(
+        self,
+        update: Any,
+        carry: Any,
+        rates: np.ndarray,
+        momenta: np.ndarray,
+        evaluate: bool = True,
+    ) -> dict[str, Any]:
         losses: list[float] = []
         for first in range(0, len(rates), _CHUNK):
             part = slice(first, first + _CHUNK)
@@ -124,7 +159,7 @@ class FastTraining:
                 momenta[part].astype("float32"),
                 np.arange(len(rates))[part].astype("float32") + 1,
             )
-            carry, loss = self._chunk(carry, what)
+            carry, loss = self._chunks[update](carry, what)
             losses += [float(value) for value in loss]
             if not math.isfinite(losses[-1]):
                 return {"loss": losses, "val_loss": math.nan, "val_accuracy": math.nan}
