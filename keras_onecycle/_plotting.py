@@ -77,8 +77,6 @@ def plot_range_test(
     several = len(result.cycle_lr) and (axes is None or np.size(given) > 1)
     wanted = ["range test", "short_cycles"] if several else ["range test"]
     ax, *others = _panels(given, wanted, (10, 4) if several else (6.5, 4))
-    if several:
-        _plot_cycles(others[0], result.cycle_lr, result.cycle_loss, suggestion)
     ax.plot(x, result.loss, "-", color=_BLUE, alpha=0.3, label="loss of each update")
     ax.plot(x, smoothed_loss, "-", color=_BLUE, label="smoothed loss")
     if len(result.val_loss) and val_x is not None:
@@ -98,18 +96,23 @@ def plot_range_test(
             ax.axvspan(x[len(descent) - 1], x[-1], color=_RED, alpha=0.1, label="past the descent")
     ax.set(xlabel=name, ylabel="loss")
     ax.legend()
+    if several:
+        start = np.max(descent, initial=-np.inf)
+        _plot_cycles(others[0], result.cycle_lr, result.cycle_loss, start, suggestion)
     return _figure_of(ax)
 
 
-def _plot_cycles(ax: "Axes", lr: np.ndarray, loss: np.ndarray, suggestion: float | None) -> None:
-    """Draws the loss that each short cycle ended with; one that diverged is an arrow at the top."""
+def _plot_cycles(
+    ax: "Axes", lr: np.ndarray, loss: np.ndarray, start: float, suggestion: float | None
+) -> None:
+    """Draws the loss that each short cycle ended with; one above `start` is an arrow at the top."""
     order = np.argsort(lr)
     lr, loss = lr[order], loss[order]
-    finite = np.isfinite(loss)
-    ax.plot(lr[finite], loss[finite], "o-", color=_BLUE, label="at the end of a short cycle")
-    top = np.where(finite, np.nan, np.max(loss[finite], initial=-np.inf))
-    if not finite.all() and finite.any():
-        ax.plot(lr, top, "^", color=_RED, label="diverged")
+    trains = loss <= start
+    ax.plot(lr[trains], loss[trains], "o-", color=_BLUE, label="at the end of a short cycle")
+    top = np.where(trains, np.nan, start)
+    if not trains.all():
+        ax.plot(lr, top, "^", color=_RED, label="above where it began")
     if suggestion is not None:
         ax.axvline(suggestion, color=_RED, linestyle="--", label=f"suggested: {suggestion:.3g}")
     ax.set_xscale("log")
