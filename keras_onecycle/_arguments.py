@@ -6,10 +6,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import keras
-import numpy as np
-
-# What float32 holds: the smallest and the largest number with all its digits.
-_SMALLEST, LARGEST = (float(end) for end in (np.finfo("f4").tiny, np.finfo("f4").max))
 
 # Steps are counted in the integers of the backend, which have 32 bits.
 MAX_STEPS = 2**31 - 1
@@ -29,10 +25,7 @@ def check_float(
         raise TypeError(
             f"`{name}` must be a number. Received: {name}={value!r} of type {type(value).__name__}"
         )
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = float(value)
     below = number <= low if open_low else number < low
     above = number >= high if open_high else number > high
     if not math.isfinite(number) or below or above:
@@ -42,17 +35,6 @@ def check_float(
         else:
             wanted = f"in {left}{low:g}, {high:g}{right}"
         raise ValueError(f"`{name}` must be a finite number {wanted}. Received: {name}={value!r}")
-    return number
-
-
-def check_learning_rate(name: str, value: Any, *, zero: bool = False) -> float:
-    """Returns `value` as a float above 0, or with `zero` from 0, that float32 can hold."""
-    number = check_float(name, value, 0, open_low=not zero)
-    if number and not _SMALLEST <= number <= LARGEST:
-        raise ValueError(
-            f"`{name}` must be a number that float32 can hold, from {_SMALLEST:.2g} to "
-            f"{LARGEST:.2g}. Received: {name}={value!r}"
-        )
     return number
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_onecycle import _plotting
-from keras_onecycle._arguments import check_bool, check_float, check_learning_rate
+from keras_onecycle._arguments import check_bool, check_float
 from keras_onecycle.scheduler import HyperparameterScheduler
 from keras_onecycle.schedules import (
     Schedule,
@@ -187,7 +187,7 @@ def _rate_of_default(max_lr: Any) -> Any:
         return max_lr
     rates = max_lr.values() if isinstance(max_lr, Mapping) else max_lr
     for rate in rates:
-        check_learning_rate("max_lr", rate)
+        check_float("max_lr", rate, 0, open_low=True)
     if not rates or (isinstance(max_lr, Mapping) and "default" not in max_lr):
         raise ValueError(
             '`max_lr` must have a rate for the default optimizer, under `"default"` or last. '

@@ -14,13 +14,11 @@ import numpy as np
 from keras import ops
 
 from keras_onecycle._arguments import (
-    LARGEST,
     MAX_STEPS,
     check_bool,
     check_choice,
     check_float,
     check_int,
-    check_learning_rate,
 )
 
 Schedule = Callable[[Any], Any]
@@ -187,21 +185,12 @@ def check_one_cycle(
             "`pct_start` must be at most 0.5 with `three_phase=True`, since the way down takes as "
             f"many steps as the way up. Received: pct_start={pct_start!r}"
         )
-    checked_lr = check_learning_rate("max_lr", max_lr)
-    div = check_float("div_factor", div_factor, 0, open_low=True)
-    final_div = check_float("final_div_factor", final_div_factor, 0, open_low=True)
-    if max(checked_lr / div, checked_lr / div / final_div) > LARGEST:
-        raise ValueError(
-            "`div_factor` and `final_div_factor` must not make learning rates that float32 cannot hold. "
-            f"Received: max_lr={max_lr!r}, div_factor={div_factor!r}, "
-            f"final_div_factor={final_div_factor!r}"
-        )
     return {
-        "max_lr": checked_lr,
+        "max_lr": check_float("max_lr", max_lr, 0, open_low=True),
         "pct_start": pct_start,
         "anneal_strategy": check_choice("anneal_strategy", anneal_strategy, ANNEAL_STRATEGIES),
-        "div_factor": div,
-        "final_div_factor": final_div,
+        "div_factor": check_float("div_factor", div_factor, 0, open_low=True),
+        "final_div_factor": check_float("final_div_factor", final_div_factor, 0, open_low=True),
         "three_phase": three_phase,
     }
 

@@ -293,9 +293,6 @@ BAD = [
     ("max_lr", "0.1", TypeError),
     ("max_lr", None, TypeError),
     ("max_lr", True, TypeError),
-    pytest.param("max_lr", 10**400, ValueError, id="max_lr-huge"),
-    ("max_lr", 1e39, ValueError),
-    ("max_lr", 1e-40, ValueError),
     ("total_steps", 0, ValueError),
     ("total_steps", 2**31, ValueError),
     ("total_steps", 10.0, TypeError),
@@ -311,10 +308,7 @@ BAD = [
     ("max_momentum", 1.5, ValueError),
     ("max_momentum", [0.9], TypeError),
     ("div_factor", 0, ValueError),
-    ("div_factor", 1e-300, ValueError),
-    pytest.param("div_factor", 10**400, ValueError, id="div_factor-huge"),
     ("final_div_factor", -1, ValueError),
-    ("final_div_factor", 1e-300, ValueError),
     ("three_phase", "yes", TypeError),
 ]
 

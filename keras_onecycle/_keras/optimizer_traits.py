@@ -38,9 +38,13 @@ def parts_of(optimizer: keras.Optimizer) -> dict[str, keras.Optimizer]:
     """Returns the optimizers that make the updates: the one given, or those of a `MultiOptimizer` by key."""
     if not isinstance(optimizer, _MULTI):
         return {DEFAULT: optimizer}
-    _check_map(optimizer)
     # Private: nothing public leads to the keys.
     by_key = optimizer._optimizer_map
+    if not isinstance(by_key, keras.optimizers.OptimizerMap):
+        raise ValueError(
+            "A `MultiOptimizer` can follow a schedule if it has a default optimizer and keys. Create it "
+            f"with a `keras.optimizers.OptimizerMap`. Received: optimizer_map={by_key!r}"
+        )
     parts = {DEFAULT: by_key.default_optimizer}
     for key, part in by_key.items():
         if not any(part is other for other in parts.values()):
@@ -98,15 +102,6 @@ def check_schedulable(optimizer: Any) -> keras.Optimizer:
     for part in parts_of(optimizer).values():
         _check_part(part)
     return optimizer
-
-
-def _check_map(optimizer: Any) -> None:
-    if not isinstance(optimizer._optimizer_map, keras.optimizers.OptimizerMap):
-        raise ValueError(
-            "A `MultiOptimizer` can follow a schedule if it has a default optimizer and keys. Create it "
-            "with a `keras.optimizers.OptimizerMap`. "
-            f"Received: optimizer_map={optimizer._optimizer_map!r}"
-        )
 
 
 def _check_part(optimizer: keras.Optimizer) -> None:

@@ -273,9 +273,4 @@ def _check_logs(logs: dict[str, Any] | None) -> dict[str, Any]:
             "A range test needs the loss: the logs of the model's `train_step` must have a `loss`. "
             f"Received: logs with {sorted(logs)}"
         )
-    if np.size(logs["loss"]) != 1:
-        raise ValueError(
-            "A range test needs the loss as one number: reduce it in the model's `train_step`. "
-            f"Received: a loss of shape {np.shape(logs['loss'])}"
-        )
     return logs

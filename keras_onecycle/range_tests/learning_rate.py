@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_onecycle._arguments import check_choice, check_int, check_learning_rate
+from keras_onecycle._arguments import check_choice, check_float, check_int
 from keras_onecycle._keras.data import repeated
 from keras_onecycle._keras.optimizer_traits import batches_per_update, unwrap
 from keras_onecycle.range_tests._range_test import RangeTest
@@ -94,8 +94,8 @@ class LRFinder(RangeTest):
             validation_batch_size,
         )
         self.mode = check_choice("mode", mode, RANGE_TEST_MODES)
-        self.min_lr = check_learning_rate("min_lr", min_lr, zero=mode == "linear")
-        self.max_lr = check_learning_rate("max_lr", max_lr)
+        self.min_lr = check_float("min_lr", min_lr, 0, open_low=mode != "linear")
+        self.max_lr = check_float("max_lr", max_lr, 0, open_low=True)
         if self.max_lr <= self.min_lr:
             raise ValueError(
                 f"`max_lr` must be above `min_lr`. Received: min_lr={min_lr!r}, max_lr={max_lr!r}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_onecycle._arguments import check_float, check_learning_rate
+from keras_onecycle._arguments import check_float
 from keras_onecycle._keras.optimizer_traits import default_part, user_value
 from keras_onecycle.range_tests._range_test import RangeTest
 from keras_onecycle.range_tests._run import run_range_test, split_arguments
@@ -36,9 +36,9 @@ class _MomentumFinder(RangeTest):
                 "`start_momentum` and `end_momentum` must differ. Received: "
                 f"start_momentum={start_momentum!r}, end_momentum={end_momentum!r}"
             )
-        self.learning_rate = (
-            None if learning_rate is None else check_learning_rate("learning_rate", learning_rate)
-        )
+        if learning_rate is not None:
+            check_float("learning_rate", learning_rate, 0, open_low=True)
+        self.learning_rate = learning_rate
 
     def schedules(self) -> Mapping[str, Schedule]:
         """Returns the momentum and the fixed learning rate as functions of the step."""

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 _METHODS = {"learning rate": (edge, valley, minimum), "momentum": (stable,)}
 # What a file begins with.
 _FORMAT = {"format": "keras_onecycle.RangeTestResult", "version": 1}
-
-
-def _no_points() -> np.ndarray:
-    return np.empty(0)
 
 
 @dataclass(eq=False, repr=False)
@@ -75,13 +72,13 @@ class RangeTestResult:
     loss: np.ndarray
     smoothed_loss: np.ndarray
     mode: str = "exponential"
-    val_lr: np.ndarray = field(default_factory=_no_points)
-    val_loss: np.ndarray = field(default_factory=_no_points)
+    val_lr: np.ndarray = field(default_factory=partial(np.empty, 0))
+    val_loss: np.ndarray = field(default_factory=partial(np.empty, 0))
     val_metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
     momentum: np.ndarray | None = None
     val_momentum: np.ndarray | None = None
-    cycle_lr: np.ndarray = field(default_factory=_no_points)
-    cycle_loss: np.ndarray = field(default_factory=_no_points)
+    cycle_lr: np.ndarray = field(default_factory=partial(np.empty, 0))
+    cycle_loss: np.ndarray = field(default_factory=partial(np.empty, 0))
 
     def __post_init__(self) -> None:
         check_choice("mode", self.mode, RANGE_TEST_MODES)
