@@ -602,7 +602,7 @@ def test_datasets_and_generators() -> None:
 def test_a_generator_that_ends_ends_the_test() -> None:
     x, y = reference.data(64)
     batches = (batch for batch in reference.split(x, y, 8)[:6])
-    with pytest.warns(UserWarning, match=r"after 6 of 20 updates.*A generator must"):
+    with pytest.warns(UserWarning, match=r"after 6 of 20 updates.*a generator must"):
         result = lr_find(compiled(), batches, num_steps=20, max_lr=0.1, verbose=0)
     assert len(result.loss) == 6
 

@@ -35,10 +35,9 @@ class RangeTest(Callback):
     _of_one_fit = ("_snapshot", "_scheduled", "_counts")
 
     mode = "linear"
-    # What moves, what the progress bar calls it, and the function that runs the test.
+    # What moves, and what the progress bar calls it.
     moved = "learning_rate"
     shown: str | None = None
-    function = "lr_find"
     # What a part of a `MultiOptimizer` may lack.
     optional: Sequence[str] = ()
 
@@ -67,10 +66,6 @@ class RangeTest(Callback):
         )
         self.result: RangeTestResult | None = None
         self._snapshot: Snapshot | None = None
-        self.advice = (
-            f"Pass more `epochs` to `fit`, or call `{self.function}`, which repeats arrays and datasets; a "
-            "generator must itself yield enough batches"
-        )
 
     @property
     def total_steps(self) -> int:
@@ -164,10 +159,16 @@ class RangeTest(Callback):
         self._epoch_has_data = True
         if self._ended:
             return
+        logs = logs or {}
+        if "loss" not in logs:
+            raise ValueError(
+                "A range test needs the loss: the logs of the model's `train_step` must have a `loss`. "
+                f"Received: logs with {sorted(logs)}"
+            )
         counter, samples = self._counts
         batches, recorder = backend.to_int(counter), self._recorder
         if recorder.add_batch(
-            self._loss_of_batch(_check_logs(logs)),
+            self._loss_of_batch(logs),
             1.0 if samples is None else backend.to_float(samples),
             batches,
             self._scheduled.step(batches),
@@ -178,7 +179,10 @@ class RangeTest(Callback):
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if not self._ended:
-            self._warn_end(f"because the data ran out. {self.advice}")
+            self._warn_end(
+                "because the data ran out: a generator must itself yield enough batches, and a `fit` of your "
+                "own needs more `epochs` (`lr_find` repeats other data by itself)"
+            )
         self.result = self._collect()
         if not self._restores_later:
             self.restore()
@@ -264,13 +268,3 @@ class RangeTest(Callback):
     def _end(self) -> None:
         self._ended = True
         self.model.stop_training = True
-
-
-def _check_logs(logs: dict[str, Any] | None) -> dict[str, Any]:
-    logs = logs or {}
-    if "loss" not in logs:
-        raise ValueError(
-            "A range test needs the loss: the logs of the model's `train_step` must have a `loss`. "
-            f"Received: logs with {sorted(logs)}"
-        )
-    return logs

@@ -19,7 +19,6 @@ class _MomentumFinder(RangeTest):
 
     moved = "momentum"
     optional = ("momentum",)
-    function = "momentum_find"
 
     def __init__(
         self,

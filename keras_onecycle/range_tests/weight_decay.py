@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 # A penalty that is larger than the loss by this factor leaves two digits of it in float32.
 _TOO_LARGE = 1e4
-# A descent by less, relative to the loss, is float32 noise.
-_FLAT = 1e-6
 # Of the largest descent, and of the largest learning rate that trains, so much is enough.
 _DESCENT, _ENOUGH = 0.95, 0.5
 
@@ -61,8 +59,8 @@ class WeightDecayResult:
             ValueError: If the loss falls under no weight decay.
         """
         curves = {weight_decay: _descent(result) for weight_decay, result in self.results.items()}
-        most = max(fallen.max(initial=0.0) for _, fallen, _ in curves.values())
-        if most <= _FLAT * max(np.abs(start).max(initial=0.0) for *_, start in curves.values()):
+        most = max(fallen.max(initial=0.0) for _, fallen in curves.values())
+        if not most:
             raise ValueError(
                 "The loss falls under no weight decay, so none trains. Run the tests from a lower "
                 "`min_lr` to a higher `max_lr`, or with more `num_steps`. "
@@ -70,7 +68,7 @@ class WeightDecayResult:
             )
         return {
             weight_decay: float(lr[fallen >= _DESCENT * most].max(initial=0.0))
-            for weight_decay, (lr, fallen, _) in curves.items()
+            for weight_decay, (lr, fallen) in curves.items()
         }
 
     def suggest(self) -> float:
@@ -238,8 +236,8 @@ def weight_decay_find(
     return WeightDecayResult(results)
 
 
-def _descent(result: RangeTestResult) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Learning rates up to the first NaN, how far the loss is down from its start, and the start."""
+def _descent(result: RangeTestResult) -> tuple[np.ndarray, np.ndarray]:
+    """Learning rates up to the first NaN, and how far the loss is down from its start."""
     finite = np.logical_and.accumulate(np.isfinite(result.smoothed_loss))
     loss = result.smoothed_loss[finite]
-    return result.lr[finite], loss[:1] - loss, loss[:1]
+    return result.lr[finite], loss[:1] - loss
