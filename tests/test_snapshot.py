@@ -1,8 +1,9 @@
 """What is copied of a model before a range test, and put back after it."""
 
 import dataclasses
-from collections import deque
+from collections import UserList, deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -155,10 +156,21 @@ class Holder:
     variables: Any
 
 
+@dataclasses.dataclass(slots=True)
+class Slots:
+    variables: Any
+
+
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="there such a variable is a constant")
 @pytest.mark.parametrize(
     "hold",
-    [Holder, lambda v: deque([v]), lambda v: Holder([{"a": deque([Holder(v)])}])],
+    [
+        Holder,
+        Slots,
+        lambda v: SimpleNamespace(variable=v),
+        lambda v: UserList([v]),
+        lambda v: Holder([{"a": deque([Holder(v)])}]),
+    ],
 )
 def test_variables_in_objects_of_a_layer_are_put_back(hold: Callable[[Any], Any]) -> None:
     class Counts(keras.layers.Layer):
@@ -177,3 +189,32 @@ def test_variables_in_objects_of_a_layer_are_put_back(hold: Callable[[Any], Any]
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
     lr_find(model, *reference.data(32), batch_size=4, num_steps=5, verbose=0)
     assert float(variable.value) == 5
+
+
+def test_what_the_backend_holds_in_its_own_objects_is_put_back() -> None:
+    layer: Any
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        class Noise(keras.layers.Layer):
+            generator = None
+
+            def call(self, x: Any, training: bool = False) -> Any:
+                return x + self.generator.normal(tf.shape(x)) if training else x
+
+        layer = Noise()
+        layer.generator = tf.random.Generator.from_seed(1)
+        held = [layer.generator.state]
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        layer = keras.layers.TorchModuleWrapper(torch.nn.BatchNorm1d(6), output_shape=(None, 6))
+        held = [*layer.module.buffers()]
+    else:
+        pytest.skip("JAX has no such objects")
+    model = reference.build(layer)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+    before = [np.array(value) for value in held]
+    lr_find(model, *reference.data(32), batch_size=4, num_steps=5, verbose=0)
+    for got, wanted in zip(held, before, strict=True):
+        np.testing.assert_array_equal(np.array(got), wanted)

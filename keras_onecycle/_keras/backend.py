@@ -165,12 +165,33 @@ def set_random_state(state: Any) -> None:
 
 
 def is_variable(thing: Any) -> bool:
-    """Whether `thing` is a variable of Keras or of the backend."""
+    """Whether `thing` is a variable of Keras or of the backend; in PyTorch, a tensor is one."""
+    if isinstance(thing, keras.Variable):
+        return True
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return isinstance(thing, (keras.Variable, tf.Variable))
-    return isinstance(thing, keras.Variable)
+        return isinstance(thing, tf.Variable)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        # A parameter is the value of a variable of Keras; a symbolic tensor has none.
+        is_parameter = isinstance(thing, torch.nn.Parameter)
+        return isinstance(thing, torch.Tensor) and not (is_parameter or thing.is_meta)
+    return False
+
+
+def holders() -> tuple[type, ...]:
+    """Returns the classes of the backend whose objects hold variables."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.Module, tf.random.Generator
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return (torch.nn.Module,)
+    return ()
 
 
 def _copies(variable: Any) -> tuple[Any, ...]:
@@ -198,7 +219,10 @@ def write(variable: Any, values: list[np.ndarray]) -> None:
     """Assigns what `read` returned."""
     if keras.backend.backend() != "tensorflow":
         (value,) = values
-        variable.assign(value)
+        if isinstance(variable, keras.Variable):
+            variable.assign(value)
+        else:
+            variable.data.copy_(keras.ops.convert_to_tensor(value))
         return
     for copy, value in zip(_copies(variable), values, strict=True):
         if value.nbytes <= _PIECE:

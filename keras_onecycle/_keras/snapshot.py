@@ -3,6 +3,7 @@
 import collections
 import random
 import sys
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ _HOLDERS = (
     keras.Loss,
     keras.Metric,
     keras.random.SeedGenerator,
+    types.SimpleNamespace,
+    collections.UserList,
+    *backend.holders(),
 )
 
 
@@ -27,9 +31,9 @@ class Snapshot:
 
     These are the variables of the model, its optimizer and its metrics, and those that are reached from
     them: through attributes of layers, optimizers, losses, metrics and objects of classes of the user's own,
-    and through containers. So the states of stateful RNNs, a second optimizer and a variable of a loss are
-    among them. What is not: a variable that only a function knows (a closure, a global), and Keras's
-    global seed. What was not built is not built again.
+    and through containers. So the states of stateful RNNs, a second optimizer, a variable of a loss and the
+    buffers of PyTorch's modules are among them. What is not: a variable that only a function knows (a
+    closure, a global), and Keras's global seed. What was not built is not built again.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -116,13 +120,14 @@ def _contents(container: Any, seen: set[int]) -> Iterator[tuple[Any, Any]]:
 
 def _reach(model: keras.Model) -> Iterator[Any]:
     """Goes through all that is reached from a model: the variables, and what holds them."""
-    seen: set[int] = set()
+    # The things too: another one may get the `id` of one that is gone.
+    seen: dict[int, Any] = {}
     left: list[Any] = [model, model.variables, model.metrics_variables]
     while left:
         thing = left.pop()
         if id(thing) in seen:
             continue
-        seen.add(id(thing))
+        seen[id(thing)] = thing
         if backend.is_variable(thing):
             yield thing
         elif isinstance(thing, Mapping):
@@ -131,13 +136,14 @@ def _reach(model: keras.Model) -> Iterator[Any]:
             left.extend(thing)
         elif isinstance(thing, _HOLDERS) or _is_of_the_user(thing):
             yield thing
-            left.extend(vars(thing).values())
+            # Its attributes, those in slots too.
+            left.append(object.__getstate__(thing))
 
 
 def _is_of_the_user(thing: Any) -> bool:
     """Whether a thing is an object with attributes, and not of Python or a library that Keras stands on."""
     library = type(thing).__module__.partition(".")[0]
-    return hasattr(thing, "__dict__") and library not in _LIBRARIES
+    return not isinstance(thing, type) and library not in _LIBRARIES
 
 
 class FitTraces:
