@@ -305,7 +305,7 @@ class HyperparameterScheduler(Callback):
     @property
     def _steps(self) -> int | None:
         """The batches of an epoch, where they are known."""
-        return (self.params or {}).get("steps") if self._epochs else None
+        return self.params.get("steps") if "epochs" in (self.params or {}) else None
 
     @property
     def _attached(self) -> bool:

@@ -379,6 +379,10 @@ def test_what_people_read_from_a_learning_rate_is_there_while_it_is_scheduled() 
         rate = model.optimizer.learning_rate
         assert float(rate) == float(rate.numpy()) == rate.value == pytest.approx(0.01)
         assert rate < 0.011
+        assert rate.dtype == "float32"
+        for value, wanted in ((rate, 0.02), (model.optimizer.momentum, 1.9)):
+            doubled = keras.ops.convert_to_numpy(keras.ops.multiply(value, 2))
+            assert doubled == pytest.approx(wanted)
         for set_rate in (
             lambda: rate.assign(0.003),
             lambda: setattr(model.optimizer, "learning_rate", 3e-3),

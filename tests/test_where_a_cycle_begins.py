@@ -61,6 +61,12 @@ def test_resumed_with_half_the_batch(accumulation: int) -> None:
 
 
 @pytest.mark.any_backend
+def test_no_epochs_at_all() -> None:
+    fit(compiled(), cycle := OneCycle(0.1), epochs=0)
+    assert cycle.history["learning_rate"].shape == (0,)
+
+
+@pytest.mark.any_backend
 def test_a_guess_is_told_and_start_epoch_settles_it() -> None:
     model = compiled()
     fit(model, OneCycle(0.1), epochs=2)

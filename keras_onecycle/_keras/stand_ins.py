@@ -96,6 +96,7 @@ class StandInFloat(float):
     """
 
     shape: tuple[int, ...] = ()
+    dtype = np.dtype("float32")
 
     def __new__(cls, value: float, refuse: Callable[[float], None]) -> Self:
         """Makes the number; `refuse` is called with what is assigned to it."""
