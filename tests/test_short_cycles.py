@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,17 +161,30 @@ def test_other_data() -> None:
         while True:
             yield from reference.split(x, y, 8)
 
-    kinds: list[Any] = [Batches(x, y), forever()]
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        kinds.append(tf.data.Dataset.from_tensor_slices((x, y)).batch(8))
-    for data in kinds:
+    tf = pytest.importorskip("tensorflow")
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    for data in (Batches(x, y), forever(), dataset):
         result = lr_find(
             compiled(OPTIMIZERS["SGD"]()), data, cycle_steps=16, num_steps=100, verbose=0
         )
         assert len(result.cycle_lr) >= 2
         assert 1e-4 < result.suggest() < 1
+
+
+def test_arrays_that_no_index_reaches() -> None:
+    x, y = reference.data(64)
+    data: Any = scipy.sparse.csr_matrix(x)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        data = tf.sparse.from_dense(x)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        data = torch.tensor(x, dtype=torch.bfloat16)
+    result = lr_find(compiled(OPTIMIZERS["SGD"]()), data, y, cycle_steps=16, **FIND)
+    assert len(result.cycle_lr) >= 2
+    assert 1e-4 < result.suggest() < 1
 
 
 @pytest.mark.any_backend

@@ -101,14 +101,20 @@ def repeated(
     if isinstance(x, keras.utils.PyDataset):
         return _FirstBatches(x, batches), y, sample_weight, {"shuffle": False}
     arrays = [leaf for leaf in keras.tree.flatten((x, y, sample_weight)) if leaf is not None]
-    if not arrays or not all(hasattr(leaf, "shape") and len(leaf.shape) for leaf in arrays):
+    if not arrays or not all(map(_has_rows, arrays)):
         return x, y, sample_weight, {}
-    count, wanted = len(arrays[0]), batches * (batch_size or 32)
+    count, wanted = arrays[0].shape[0], batches * (batch_size or 32)
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.permutation(count) for _ in range(math.ceil(wanted / count))])[
         :wanted
     ]
     return *(take(part, rows) for part in (x, y, sample_weight)), {"shuffle": False}
+
+
+def _has_rows(array: Any) -> bool:
+    # Sparse and ragged tensors of a backend are no arrays: `take` would make them dense.
+    is_array = hasattr(array, "__array__") or hasattr(array, "tocsr")
+    return is_array and len(getattr(array, "shape", ())) > 0
 
 
 class _FirstBatches(keras.utils.PyDataset):

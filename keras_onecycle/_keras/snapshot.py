@@ -150,8 +150,8 @@ class FitTraces:
     """What `fit` leaves beside variables: `history`, `stop_training` and other global random states.
 
     On JAX and PyTorch `fit` also builds, before it calls a callback, what is not built yet.
-    NumPy's, Python's and PyTorch's are put back. TensorFlow's is not: a `tf.data.Dataset` that shuffles
-    without a seed goes on in another order.
+    NumPy's, Python's and PyTorch's are put back. TensorFlow's is not, nor what data keep themselves: a
+    `tf.data.Dataset` that shuffles goes on in another order.
     """
 
     def __init__(self, model: keras.Model) -> None:
