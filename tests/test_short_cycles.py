@@ -111,7 +111,10 @@ def test_updates_and_compilations() -> None:
     traces.clear()
     updates.clear()
     result = lr_find(model, x, y, batch_size=8, verbose=0, callbacks=[counter])
-    assert len(updates) == len(result.loss) + 50 * len(result.cycle_lr) <= 300
+    # One that diverges ends at once.
+    finite = np.isfinite(result.cycle_loss).sum()
+    in_cycles = len(updates) - len(result.loss)
+    assert 50 * finite <= in_cycles <= 50 * len(result.cycle_lr) <= 300 - len(result.loss)
     if keras.backend.backend() != "torch":
         assert len(traces) <= 2 * before
 
