@@ -77,6 +77,27 @@ def test_a_loss_of_one_number_in_any_shape(shape: tuple) -> None:
     assert len(lr_find(model, X, Y, **TEST).loss) == 12
 
 
+class LossOfItsOwn(keras.Sequential):
+    """Returns its loss from the `train_step`, and leaves Keras's metric of it alone."""
+
+    def train_step(self, *state_and_data: Any) -> Any:
+        got = super().train_step(*state_and_data)
+        if JAX:
+            (*_, metrics), _ = state_and_data
+            return got[0], (*got[1][:-1], metrics)
+        self.reset_metrics()
+        return got
+
+
+def test_a_train_step_returns_its_loss_itself() -> None:
+    result = lr_find(
+        compiled(LossOfItsOwn([keras.Input((4,)), *reference.build().layers])), X, Y, **TEST
+    )
+    wanted = lr_find(compiled(), X, Y, **TEST)
+    np.testing.assert_allclose(result.loss, wanted.loss, rtol=1e-6)
+    np.testing.assert_allclose(result.smoothed_loss, wanted.smoothed_loss, rtol=1e-6)
+
+
 def test_a_last_batch_of_one_sample_counts_as_one_sample() -> None:
     result = lr_find(compiled(), X[:33], Y[:33], **{**TEST, "batch_size": 16, "smoothing": 0.9})
     weights = np.resize([16, 16, 1], 12) * 0.9 ** np.arange(12)[::-1]

@@ -169,7 +169,8 @@ class RangeTest(Callback):
         batches, recorder = backend.to_int(counter), self._recorder
         if recorder.add_batch(
             self._loss_of_batch(logs),
-            1.0 if samples is None else backend.to_float(samples),
+            # A `train_step` that returns its loss itself counts no samples.
+            1.0 if samples is None else backend.to_float(samples) or 1.0,
             batches,
             self._scheduled.step(batches),
         ):
