@@ -99,10 +99,11 @@ def test_files_of_mid_cycle_load_where_only_keras_is(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert "Skipping variable loading" not in run.stderr
     of_files = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
-    names = ["SGD", "SGD", "Adam", "Adam"]
-    assert [said["class"].rpartition(".")[2] for said in of_files] == names
+    # On PyTorch, Keras's optimizers have classes of their own.
+    plain = [type(optimizer) for optimizer in (keras.optimizers.SGD(), keras.optimizers.Adam())]
+    classes = [f"{kind.__module__}.{kind.__name__}" for kind in plain for _ in range(2)]
+    assert [said["class"] for said in of_files] == classes
     for said in of_files:
-        assert said["class"].startswith("keras.src.optimizers.")
         config = said["config"]
         assert config.get("momentum", 0.9) == 0.9
         assert config.get("beta_1", 0.8) == 0.8
