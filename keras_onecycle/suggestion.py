@@ -1,8 +1,9 @@
 """Functions that suggest a learning rate, or a momentum, from the curve of a range test.
 
-Each is a plain function of the learning rates and the losses, arrays of equal length. `edge` is the
-default; `valley` and `minimum` are those of fastai; `stable`, for momenta, is the papers' rule. Pass your own
-as `result.suggest(my_function)`.
+Each is a plain function of the learning rates and the losses, arrays of equal length. `edge` is the default
+where there are no short cycles, whose rule stands in `range_tests/_short_cycles_rule.py`; `valley` and
+`minimum` are those of fastai; `stable`, for momenta, is the papers' rule. Pass your own as
+`result.suggest(my_function)`.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import reference
 from keras_onecycle import OneCycle, RangeTestResult, lr_find
-from keras_onecycle.range_tests._ladder import Ladder, below_best
+from keras_onecycle.range_tests._short_cycles_rule import Ladder, below_best
 
 OPTIMIZERS: dict[str, Callable[[], keras.Optimizer]] = {
     "SGD": lambda: keras.optimizers.SGD(0.01, momentum=0.9),

@@ -16,7 +16,7 @@ from keras_onecycle import _plotting
 from keras_onecycle._arguments import check_choice
 from keras_onecycle.range_tests._atomic_write import atomic_write
 from keras_onecycle.range_tests._curve_checks import check_curve
-from keras_onecycle.range_tests._ladder import below_best, start_and_noise
+from keras_onecycle.range_tests._short_cycles_rule import below_best, start_and_noise
 from keras_onecycle.range_tests._smoothing import smooth_both_ways
 from keras_onecycle.schedules import RANGE_TEST_MODES
 from keras_onecycle.suggestion import SuggestionMethod, edge, minimum, stable, valley
