@@ -12,9 +12,9 @@ from keras_onecycle._keras import backend
 from keras_onecycle._keras.optimizer_traits import default_part, has_momentum, parts_of, unwrap
 from keras_onecycle._keras.snapshot import build_optimizer
 from keras_onecycle.one_cycle import OneCycle
-from keras_onecycle.range_tests._short_cycles_rule import Ladder
 from keras_onecycle.range_tests._range_test import RangeTest
 from keras_onecycle.range_tests._recorder import Recorder
+from keras_onecycle.range_tests._short_cycles_rule import Ladder
 from keras_onecycle.range_tests._stop_rule import LossCurve
 from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import Schedule
