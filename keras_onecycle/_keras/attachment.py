@@ -148,7 +148,7 @@ class Attachment:
     def batches(self) -> int:
         """Returns the number of batches that went into updates, whole or in part."""
         self._sync()
-        return backend.to_int(self.counter)
+        return backend.to_number(self.counter)
 
     def step(self, batches: int | None = None) -> int:
         """Returns the step that the next update will be, now or after so many batches."""

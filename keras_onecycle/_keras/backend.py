@@ -234,15 +234,10 @@ def write(variable: Any, values: list[np.ndarray]) -> None:
             copy[start : start + rows].assign(value[start : start + rows])
 
 
-def to_int(scalar: Any) -> int:
-    """Returns an integer tensor or variable as a Python integer."""
+def to_number(scalar: Any) -> Any:
+    """Returns a tensor or variable as a Python integer or float."""
     # Not `np.array`, which a variable under `tf.distribute` does not go into in its strategy's scope.
-    return int(keras.ops.convert_to_numpy(scalar))
-
-
-def to_float(scalar: Any) -> float:
-    """Returns a tensor or variable as a Python float."""
-    return float(keras.ops.convert_to_numpy(scalar))
+    return keras.ops.convert_to_numpy(scalar).item()
 
 
 def wait(model: keras.Model) -> None:

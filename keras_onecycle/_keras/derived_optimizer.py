@@ -56,7 +56,7 @@ class DerivedOptimizer:
 
     def batches(self) -> int:
         """Returns the number of batches that went into updates."""
-        return backend.to_int(counter_of(self.optimizer))
+        return backend.to_number(counter_of(self.optimizer))
 
     def unused(self) -> list[str]:
         """Returns what is scheduled and no traced update computes with."""

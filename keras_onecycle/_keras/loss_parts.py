@@ -13,7 +13,7 @@ def penalty(model: keras.Model) -> float:
     """
     backend.sync(model)
     regularized = [v for v in model.trainable_variables if v.regularizer is not None]
-    return sum((float(keras.ops.convert_to_numpy(v.regularizer(v))) for v in regularized), 0.0)
+    return sum((backend.to_number(v.regularizer(v)) for v in regularized), 0.0)
 
 
 def samples_counter(model: keras.Model) -> keras.Variable | None:

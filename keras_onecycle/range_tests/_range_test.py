@@ -166,11 +166,11 @@ class RangeTest(Callback):
                 f"Received: logs with {sorted(logs)}"
             )
         counter, samples = self._counts
-        batches, recorder = backend.to_int(counter), self._recorder
+        batches, recorder = backend.to_number(counter), self._recorder
         if recorder.add_batch(
             self._loss_of_batch(logs),
             # A `train_step` that returns its loss itself counts no samples.
-            1.0 if samples is None else backend.to_float(samples) or 1.0,
+            1.0 if samples is None else backend.to_number(samples) or 1.0,
             batches,
             self._scheduled.step(batches),
         ):
