@@ -147,7 +147,8 @@ class Attachment:
 
     def batches(self) -> int:
         """Returns the number of batches that went into updates, whole or in part."""
-        self._sync()
+        if self.model is not None:
+            backend.sync(self.model)
         return backend.to_number(self.counter)
 
     def step(self, batches: int | None = None) -> int:
@@ -204,10 +205,6 @@ class Attachment:
                 "its own, `model.optimizer` is the `RMSprop` that Keras makes where it is given none. Give "
                 "one to `super().compile(optimizer=...)`, or schedule the others with `attach(optimizer)`."
             ) from error
-
-    def _sync(self) -> None:
-        if self.model is not None:
-            backend.sync(self.model)
 
     def _check_free(self) -> None:
         for part in self._parts.values():

@@ -10,6 +10,12 @@ import keras
 import numpy as np
 
 
+def has_rows(array: Any) -> bool:
+    """Whether `take` takes rows of it: a sparse or ragged tensor of a backend would become dense."""
+    is_array = hasattr(array, "__array__") or hasattr(array, "tocsr")
+    return is_array and len(getattr(array, "shape", ())) > 0
+
+
 def take(data: Any, rows: np.ndarray | slice) -> Any:
     """Returns some rows, by their numbers, of each array in `data`."""
 
@@ -101,7 +107,7 @@ def repeated(
     if isinstance(x, keras.utils.PyDataset):
         return _FirstBatches(x, batches), y, sample_weight, {"shuffle": False}
     arrays = [leaf for leaf in keras.tree.flatten((x, y, sample_weight)) if leaf is not None]
-    if not arrays or not all(map(_has_rows, arrays)):
+    if not arrays or not all(map(has_rows, arrays)):
         return x, y, sample_weight, {}
     count, wanted = arrays[0].shape[0], batches * (batch_size or 32)
     rng = np.random.default_rng(0)
@@ -109,12 +115,6 @@ def repeated(
         :wanted
     ]
     return *(take(part, rows) for part in (x, y, sample_weight)), {"shuffle": False}
-
-
-def _has_rows(array: Any) -> bool:
-    # Sparse and ragged tensors of a backend are no arrays: `take` would make them dense.
-    is_array = hasattr(array, "__array__") or hasattr(array, "tocsr")
-    return is_array and len(getattr(array, "shape", ())) > 0
 
 
 class _FirstBatches(keras.utils.PyDataset):

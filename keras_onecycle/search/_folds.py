@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_onecycle._arguments import check_int
-from keras_onecycle._keras.data import take
+from keras_onecycle._keras.data import has_rows, take
 from keras_onecycle._optional_imports import require
 
 
@@ -18,7 +18,7 @@ def check_arrays(data: Any) -> Any:
     if isinstance(data, (list, tuple)) and all(np.isscalar(leaf) for leaf in leaves):
         return np.asarray(data)
     for leaf in leaves:
-        if leaf is not None and not getattr(leaf, "shape", ()):
+        if leaf is not None and not has_rows(leaf):
             raise TypeError(
                 "The data must be arrays of samples, or a dict, list or tuple of arrays. "
                 f"Received: {leaf!r} of type {type(leaf).__name__}"
