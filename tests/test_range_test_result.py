@@ -126,6 +126,8 @@ def test_a_foreign_file_is_named(content: str | bytes, tmp_path: Path) -> None:
         ("loss", "x"),
         ("mode", "log"),
         ("val_metrics", [1]),
+        ("version", 99),
+        ("format", "keras_onecycle.Other"),
     ],
 )
 def test_a_file_that_does_not_fit_together_is_named(
