@@ -153,6 +153,33 @@ def test_a_callback_of_an_interrupted_fit_serves_another_model() -> None:
     reference.assert_same_weights(second, trained_eagerly(BATCHES * 3, 24))
 
 
+@pytest.mark.parametrize(
+    "take_up",
+    [
+        lambda model: lr_find(model, X, Y, batch_size=8, num_steps=12, cycle_steps=0, verbose=0),
+        lambda model: OneCycle(0.1, total_steps=8).attach(model).detach(),
+        lambda model: OneCycle(0.1, total_steps=8).attach(model.optimizer).detach(),
+    ],
+)
+@pytest.mark.parametrize("callback", [OneCycle(0.1), LRFinder(num_steps=24, stop_factor=None)])
+@pytest.mark.filterwarnings("ignore:A range test was interrupted and not undone")
+def test_after_an_interrupted_fit_others_take_up_the_optimizer(
+    callback: keras.callbacks.Callback, take_up: Callable[[keras.Model], Any]
+) -> None:
+    def interrupt(model: keras.Model) -> None:
+        raise KeyboardInterrupt
+
+    model = compiled()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callback, at_epoch(1, interrupt))
+    before = model.get_weights()
+    take_up(model)
+    assert type(model.optimizer) is type(keras.optimizers.SGD())
+    for got, kept in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(got, kept)
+    fit(model, OneCycle(0.1))
+
+
 class Loop:
     """A loop of one's own, that keeps its `CallbackList` and begins it in another function."""
 

@@ -107,7 +107,7 @@ class Attachment:
         self._check_free()
         self.plan(self._schedules, self.iterations())
         for part in self._parts.values():
-            part.attach()
+            part.attach(self)
         self.attached = True
         if self.model is not None:
             self._compile_step = compile_step
@@ -135,6 +135,11 @@ class Attachment:
     def was_interrupted(self) -> bool:
         """Whether the `fit` that the schedules were attached in has ended, and they are still on."""
         return self.attached and self._fit is not None and not self._fit.is_running()
+
+    def end_interrupted(self) -> None:
+        """Takes off schedules that a `fit` has left which ended in an exception."""
+        self._at_next_fit()
+        self.detach()
 
     @property
     def is_in_a_callback(self) -> bool:
@@ -211,6 +216,9 @@ class Attachment:
             followed = getattr(type(part.optimizer), "_keras_onecycle", None)
             if followed is None:
                 continue
+            if followed.was_interrupted:
+                followed.end_interrupted()
+                continue
             raise ValueError(
                 f"The optimizer already follows the schedule of `{followed.owner}`, and cannot follow "
                 f"that of `{self.owner}` too. Remove one of the two callbacks, or call `detach()` of the "
@@ -220,8 +228,7 @@ class Attachment:
     def _make_train_function(self, force: bool = False) -> None:
         model = self.model
         if self.was_interrupted:
-            self._at_next_fit()
-            self.detach()
+            self.end_interrupted()
             model.make_train_function(force=force)
         elif unwrap(model.optimizer) is not self.optimizer:
             raise ValueError(

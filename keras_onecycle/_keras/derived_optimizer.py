@@ -45,10 +45,12 @@ class DerivedOptimizer:
         self.schedules = {name: schedules[name] for name in self._attributes}
         self._start = start
 
-    def attach(self) -> None:
-        """Makes the optimizer follow the schedules."""
+    def attach(self, attachment: Any) -> None:
+        """Makes the optimizer follow the schedules; who looks at it finds `attachment`."""
         self.traced = False
-        _set_class(self.optimizer, self._derived_class(type(self.optimizer)))
+        derived = self._derived_class(type(self.optimizer))
+        derived._keras_onecycle = attachment
+        _set_class(self.optimizer, derived)
 
     def detach(self) -> None:
         """Makes the optimizer's hyperparameters the user's again."""
@@ -162,7 +164,6 @@ class DerivedOptimizer:
             # Saving asks the object for its class, and must find the one that is registered.
             "__class__": property(lambda optimizer: base),
             "__new__": new,
-            "_keras_onecycle": scheduled,
             "build": build,
             "apply": apply,
             "get_config": get_config,
