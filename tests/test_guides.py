@@ -183,7 +183,6 @@ def test_the_readme_says_what_the_quickstart_printed() -> None:
     assert f"reaches in {needs[1]} updates" in text
     of_both = f"({losses['OneCycle']} against {losses['AdamW()']} after as many updates"
     assert f"does not reach in {needs[0]}** {of_both}, three seeds" in text
-    assert f"with a warm-up ends at {losses['warm-up, cosine']}," in text
-    assert (
-        f"without one at {losses['cosine']}, and a constant rate at {losses['constant']}." in text
-    )
+    assert f"with a warm-up does as well ({losses['warm-up, cosine']});" in text
+    assert f"without one it ends at {losses['cosine']}, and" in text
+    assert f"a constant rate at {losses['constant']}." in text
