@@ -3,11 +3,11 @@
 usage: python -m evidence.benchmarks.suggestion [--half find|judge] [--tasks NAME ...] [--seeds N]
                                                 [--save] [--resume] [--small]
 
-The battery has two halves: the rule of the short cycles was found on one, and judged once on the other. Each
+The battery has two parts: the rule of the short cycles was found on one, and judged once on the other. Each
 case, a task with an optimizer and a batch size, is trained one cycle at each rate of a grid by half decades,
 at the rates that `lr_find` suggests, and at those that only its curve suggests. Then, at the suggested rate,
 with the schedules that Keras users take otherwise. A case counts by its excess: how much higher its final
-validation loss is than that at the best rate of the grid.
+validation loss is than that at the best rate that was tried.
 
 On JAX. MNIST and CIFAR-10 come from `tensorflow_datasets`: name its folder in TFDS_DATA_DIR. With
 `--save --resume`, the same command goes on after a kill.
@@ -32,7 +32,7 @@ from evidence.pages import table
 
 HALVES = {"find": FIND, "judge": JUDGE}
 CASES = {case.name: case for half in HALVES.values() for case in half}
-# By half decades, until two in a row end worse than they began; lower where that is better, down to LOWEST.
+# By half decades, until two in a row end worse than they began. Lower where that may be better, to LOWEST.
 LOWEST = 1e-7
 GRID = {
     "SGD": [10 ** (k / 2) for k in range(-6, 3)],
@@ -74,18 +74,18 @@ def on_grid(training: FastTraining) -> dict[str, Result]:
         worse = worse + 1 if not result[0] < 1.5 * start else 0
         if worse == 2:
             break
-    # Lower, while the lowest rates are the best or the only ones that do not diverge.
+    # Lower, while the best is among the three lowest: what diverges may end anywhere.
     rate = GRID[case.optimizer][0]
-    while rate > LOWEST and lowest_is_best(results):
+    while rate > LOWEST and among_the_lowest(results):
         rate /= 10**0.5
         results[f"{rate:.4g}"] = cycle(training, rate)
     return results
 
 
-def lowest_is_best(results: Mapping[str, Result]) -> bool:
-    """Returns whether no higher rate does better than the lowest."""
-    loss = [results[rate][0] for rate in sorted(results, key=float)]
-    return not any(later < loss[0] for later in loss[1:]) or not math.isfinite(loss[0])
+def among_the_lowest(results: Mapping[str, Result]) -> bool:
+    """Returns whether the best rate is one of the three lowest."""
+    loss = np.array([results[rate][0] for rate in sorted(results, key=float)])
+    return int(np.argmin(np.where(np.isfinite(loss), loss, np.inf))) < 3
 
 
 def suggested(training: FastTraining) -> dict[str, Any]:
@@ -183,8 +183,10 @@ class Measured:
         default = f"{DEFAULT_RATES[case.optimizer]:.4g}"
         self.case = case
         self.of_seeds = of_seeds
-        self.best = [self._best(seed["grid"]) for seed in of_seeds]
-        losses = [{**seed["at"], DEFAULT: seed["grid"][default]} for seed in of_seeds]
+        self.best = [self._best(seed) for seed in of_seeds]
+        # Where the grid ends below the default rate, that diverges.
+        diverged = [math.nan, math.nan]
+        losses = [{**seed["at"], DEFAULT: seed["grid"].get(default, diverged)} for seed in of_seeds]
         self.excess = {
             name: np.array(
                 [
@@ -206,9 +208,11 @@ class Measured:
         self.schedules["one cycle"] = self.excess["short_cycles"]
 
     @staticmethod
-    def _best(grid: Mapping[str, Result]) -> tuple[str, float]:
-        rate = min(grid, key=lambda r: grid[r][0] if math.isfinite(grid[r][0]) else math.inf)
-        return rate, grid[rate][0]
+    def _best(seed: Mapping[str, Any]) -> tuple[float, float]:
+        """Returns the best rate that was tried, on the grid or by a suggestion, and its loss."""
+        tried = [(float(rate), result[0]) for rate, result in seed["grid"].items()]
+        tried += [(seed["rates"][name], result[0]) for name, result in seed["at"].items()]
+        return min((one for one in tried if math.isfinite(one[1])), key=lambda one: one[1])
 
 
 def percent(value: float) -> str:
@@ -259,7 +263,7 @@ def by_case(cases: list[Measured]) -> str:
         rows.append(
             [
                 f"{case.case.name}: {case.case.updates}",
-                " / ".join(f"{float(rate):.2g}" for rate, _ in case.best),
+                " / ".join(f"{rate:.2g}" for rate, _ in case.best),
                 " / ".join("none" if rate is None else f"{rate:.2g}" for rate in rates),
                 *(
                     " / ".join(percent(value) for value in case.excess[name])
@@ -269,7 +273,7 @@ def by_case(cases: list[Measured]) -> str:
         )
     header = [
         "task, optimizer, batch size: updates",
-        "best of the grid",
+        "best",
         "suggested",
         "its excess",
         "`edge`",
