@@ -190,6 +190,25 @@ def test_arrays_that_no_index_reaches() -> None:
     assert 1e-4 < result.suggest() < 1
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="a model takes strings on TensorFlow"
+)
+def test_strings() -> None:
+    import tensorflow as tf
+
+    _, y = reference.data(64)
+    words = np.array(["a b", "b c", "c d", "d a"] * 16, object)
+    for x in (words, tf.constant(words)):
+        vectorize = keras.layers.TextVectorization(10, output_sequence_length=2)
+        vectorize.adapt(["a b c d"])
+        parts = [keras.layers.Embedding(10, 3), keras.layers.Flatten(), keras.layers.Dense(1)]
+        # Not built.
+        model = keras.Sequential([vectorize, *parts])
+        model.compile(OPTIMIZERS["SGD"](), loss="mse")
+        result = lr_find(model, x, y, batch_size=32, cycle_steps=10, max_lr=100.0, verbose=0)
+        assert len(result.cycle_lr) >= 2
+
+
 @pytest.mark.any_backend
 def test_data_that_run_out_are_told() -> None:
     x, y = reference.data(64)

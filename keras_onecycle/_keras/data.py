@@ -27,6 +27,9 @@ def take(data: Any, rows: np.ndarray | slice) -> Any:
         if hasattr(array, "tocsr"):
             return array.tocsr()[rows]
         if keras.ops.is_tensor(array):
+            # Of strings, `fit` takes no array of bytes.
+            if keras.backend.standardize_dtype(array.dtype) == "string":
+                return keras.ops.take(array, np.arange(len(array))[rows], axis=0)
             array = keras.ops.convert_to_numpy(array)
         return None if array is None else np.asarray(array)[rows]
 
@@ -82,7 +85,9 @@ def _symbolic(leaf: Any) -> Any:
     if leaf is None or hasattr(leaf, "has_value"):
         return None
     leaf = leaf if hasattr(leaf, "dtype") else keras.ops.convert_to_tensor(leaf)
-    return keras.KerasTensor((None, *leaf.shape[1:]), keras.backend.standardize_dtype(leaf.dtype))
+    of_strings = getattr(leaf.dtype, "kind", None) == "O"
+    dtype = "string" if of_strings else keras.backend.standardize_dtype(leaf.dtype)
+    return keras.KerasTensor((None, *leaf.shape[1:]), dtype)
 
 
 def stop_workers(x: Any) -> None:
