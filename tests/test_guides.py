@@ -181,7 +181,7 @@ def test_the_readme_says_what_the_quickstart_printed() -> None:
     (needs,) = set(re.findall(r"AdamW\(\) needs more than (\d+) updates, not (\d+)", printed))
     text = " ".join(README.split()).replace("1,408", "1408")
     assert f"reaches in {needs[1]} updates" in text
-    of_both = f"({losses['OneCycle']} against {losses['AdamW()']} after as many updates"
+    of_both = f"(after {needs[1]} each: {losses['OneCycle']} against {losses['AdamW()']}"
     assert f"does not reach in {needs[0]}** {of_both}, three seeds" in text
     assert f"with a warm-up does as well ({losses['warm-up, cosine']});" in text
     assert f"without one it ends at {losses['cosine']}, and" in text

@@ -112,6 +112,26 @@ def test_a_restored_backup_is_resumed_without_a_guess(
 
 
 @pytest.mark.any_backend
+def test_a_backup_cut_off_by_a_kill_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    def backup() -> keras.callbacks.Callback:
+        return keras.callbacks.BackupAndRestore(tmp_path, double_checkpoint=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(), OneCycle(0.1), backup(), stop_after(2))
+    weights = tmp_path / "latest.weights.h5"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    fit(model := compiled(), cycle := OneCycle(0.1), backup())
+    left = len(cycle.history["learning_rate"])
+    assert left in (4, 8)  # Keras has kept the end of one of the epochs before.
+    np.testing.assert_allclose(
+        cycle.history["learning_rate"], rates(16, range(16 - left, 16)), rtol=1e-5
+    )
+    unbroken = compiled()
+    fit(unbroken, OneCycle(0.1))
+    reference.assert_same_weights(model, unbroken)
+
+
+@pytest.mark.any_backend
 @pytest.mark.parametrize(("save_freq", "accumulation"), [(10, None), (4, None), (5, 3)])
 def test_a_backup_inside_an_epoch_begins_that_epoch_again(
     tmp_path: Path, save_freq: int, accumulation: int | None, recwarn: pytest.WarningsRecorder
