@@ -51,3 +51,9 @@ def test_no_task_is_in_both_halves_and_none_is_in_neither() -> None:
     assert not find & judge
     assert find | judge == TASKS.keys()
     assert len(TASKS) >= 12
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("name", ["CIFAR-10, ResNet-8", "MNIST, Vision Transformer", "ratings"])
+def test_networks_are_made(name: str) -> None:
+    assert TASKS[name].network().built

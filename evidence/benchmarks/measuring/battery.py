@@ -299,7 +299,7 @@ def small_cnn(shape: tuple[int, ...]) -> keras.Model:
 
 def resnet() -> keras.Model:
     """Returns the residual network of He et al. with 8 layers."""
-    from examples.cifar10 import resnet
+    from examples.cifar10.resnet import resnet
 
     return resnet(8)
 
