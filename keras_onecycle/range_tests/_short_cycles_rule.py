@@ -32,7 +32,7 @@ class Ladder:
         self.loss.append(loss)
 
     def next(self) -> float | None:
-        """Returns the rate to try next, or `None` where the best is between two that are worse."""
+        """Returns the rate to try next, or `None` where those around the best are worse."""
         if not self.lr:
             return self._first
         lr, loss = _by_rate(self.lr, self.loss)
