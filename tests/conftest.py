@@ -30,6 +30,7 @@ if keras.backend.backend() == "tensorflow":
 
 if find_spec("tensorflow"):
     import tensorflow as tf
+    from tensorflow.python.distribute.input_lib import DistributedDataset
 
     # When an iterator is destroyed, the thread that tunes its pipeline can miss that it has to end,
     # and is then waited for up to a minute.
@@ -37,6 +38,23 @@ if find_spec("tensorflow"):
     _untuned.autotune.enabled = False
     _iterate = tf.data.Dataset.__iter__
     tf.data.Dataset.__iter__ = lambda dataset: _iterate(dataset.with_options(_untuned))
+    _distribute = tf.distribute.Strategy.experimental_distribute_dataset
+    tf.distribute.Strategy.experimental_distribute_dataset = (
+        lambda strategy, dataset, options=None: _distribute(
+            strategy, dataset.with_options(_untuned), options
+        )
+    )
+
+    # TensorFlow 2.21 ends with a segmentation fault, once in some two thousand times, when a strategy's
+    # iterator is destroyed while it still fetches ahead. So they are kept to the end.
+    _kept = []
+    _iterate_distributed = DistributedDataset.__iter__
+
+    def _iterate_and_keep(dataset: Any) -> Any:
+        _kept.append(_iterate_distributed(dataset))
+        return _kept[-1]
+
+    DistributedDataset.__iter__ = _iterate_and_keep
 
 
 _KERAS_3_11 = keras.__version__.startswith("3.11.")
