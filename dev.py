@@ -108,8 +108,12 @@ def install(extras: tuple[str, ...], environment: Path = ENVIRONMENT) -> None:
     print(f"Installing keras-onecycle{package[1:]} (minutes, the first time) ...", flush=True)
     # In CI, another Keras than the newest.
     keras = [f"keras=={version}"] if (version := os.environ.get("KERAS_VERSION")) else []
-    pip = (python_of(environment), "-m", "pip", "install", "--quiet", "--no-compile")
-    if run(*pip, "--editable", package, *keras):
+    python = python_of(environment)
+    pip = (python, "-m", "pip", "install", "--quiet", "--no-compile")
+    # uv installs in a third of the time; pip is for where uv does not reach the index.
+    uv = (python, "-m", "uv", "pip", "install", "--quiet", "--python", python)
+    arguments = ("--editable", package, *keras)
+    if (run(*pip, "uv") or run(*uv, *arguments)) and run(*pip, *arguments):
         sys.exit("pip could not install the package; what it said stands above.")
     noted.write_text(" ".join(sorted(installed)), encoding="utf-8")
 

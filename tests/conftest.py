@@ -5,10 +5,9 @@ import os
 import re
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-# What the tests import, their child processes find too.
-os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Two devices, for the tests of training on several; one test process uses few threads anyway. And
@@ -20,6 +19,12 @@ os.environ.setdefault(
 
 import keras
 import pytest
+
+# What the tests import, their child processes find too. TensorFlow only where it is the backend:
+# otherwise Keras imports it in each of them all the same, for eight seconds.
+_hidden = str(Path(__file__).parent / "without_tensorflow")
+_first = [] if keras.backend.backend() == "tensorflow" else [_hidden]
+os.environ["PYTHONPATH"] = os.pathsep.join([*_first, *sys.path])
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf

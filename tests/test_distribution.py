@@ -65,7 +65,7 @@ def test_mirrored_strategy(name: str) -> None:
     model = mirrored(lambda: wrap(make()))
     if name == "SGD":
         # It leaves no trace on any replica.
-        lr_find(model, x, y, batch_size=8, num_steps=20, verbose=0)
+        lr_find(model, x, y, batch_size=8, num_steps=20, cycle_steps=10, verbose=0)
     cycle = OneCycle(0.02)
     model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[cycle])
     assert len(cycle.history["momentum"]) == 12
@@ -88,7 +88,7 @@ def test_range_test_puts_back_statistics_that_differ_between_replicas() -> None:
         ]
 
     before = copies()
-    result = lr_find(model, x, y, batch_size=8, num_steps=20, verbose=0)
+    result = lr_find(model, x, y, batch_size=8, num_steps=20, cycle_steps=10, verbose=0)
     assert len(result.loss) > 10
     for got, kept in zip(copies(), before, strict=True):
         np.testing.assert_array_equal(got, kept)
@@ -109,7 +109,7 @@ def test_data_parallel(name: str) -> None:
         model.compile(OPTIMIZERS[name][1](), loss="mse")
         if name == "SGD":
             # It leaves no trace on any device.
-            lr_find(model, x, y, batch_size=8, num_steps=20, verbose=0)
+            lr_find(model, x, y, batch_size=8, num_steps=20, cycle_steps=10, verbose=0)
         model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=[OneCycle(0.02)])
         assert len(model.variables[0].value.sharding.device_set) == 2
         reference.assert_same_weights(model, wanted)
@@ -126,7 +126,7 @@ def test_inside_the_strategys_scope_as_outside(tmp_path: Path) -> None:
         model = mirrored(lambda: keras.optimizers.SGD(0.01, momentum=0.9))
         path = tmp_path / "model.keras"
         with scope:
-            result = lr_find(model, x, y, num_steps=8, max_lr=0.1, **arguments)
+            result = lr_find(model, x, y, num_steps=8, max_lr=0.1, cycle_steps=10, **arguments)
             model.fit(x, y, callbacks=[OneCycle(0.1, total_steps=8)], **arguments)
             cycle = OneCycle(0.1, start_epoch=0)
             model.fit(x, y, epochs=2, initial_epoch=1, callbacks=[cycle], **arguments)

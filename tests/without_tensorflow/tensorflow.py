@@ -1,0 +1,3 @@
+"""For child processes: nothing is found here."""
+
+raise ModuleNotFoundError(__name__)
