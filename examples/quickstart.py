@@ -86,7 +86,7 @@ if __name__ == "__main__":
         print(f"seed {seed}: max_lr={rate:.3g}; AdamW() needs {needs} updates, not {updates}")
     plt.style.use("keras_onecycle.onecycle")
     figure, (left, right) = plt.subplots(1, 2, figsize=(7, 3.2))
-    found.plot(ax=left).axes[0].legend(loc="lower left", fontsize=6.5)
+    found.plot(ax=left)
     print(f"\n| training | validation loss after {updates} updates |\n| --- | --- |")
     for name, of_seeds in losses.items():
         at, mean = STEPS * np.arange(1, len(of_seeds[0]) + 1), np.mean(of_seeds, axis=0)

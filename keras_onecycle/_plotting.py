@@ -64,7 +64,6 @@ def plot_range_test(
     smoothed_loss: np.ndarray,
     *,
     suggestion: float | None,
-    method: str | None,
     axes: "Axes | Sequence[Axes] | None",
 ) -> "Figure":
     """Draws loss against what was tested, with the suggestion marked, into `axes` or a new figure."""
@@ -77,13 +76,12 @@ def plot_range_test(
     several = len(result.cycle_lr) and (axes is None or np.size(given) > 1)
     wanted = ["range test", "short_cycles"] if several else ["range test"]
     ax, *others = _panels(given, wanted, (10, 4) if several else (6.5, 4))
-    ax.plot(x, result.loss, "-", color=_BLUE, alpha=0.3, label="loss of each update")
-    ax.plot(x, smoothed_loss, "-", color=_BLUE, label="smoothed loss")
+    ax.plot(x, result.loss, "-", color=_BLUE, alpha=0.3, label="each update")
+    ax.plot(x, smoothed_loss, "-", color=_BLUE, label="smoothed")
     if len(result.val_loss) and val_x is not None:
         ax.plot(val_x, result.val_loss, "o-", color=_GREEN, label="validation loss")
     if suggestion is not None:
-        label = f"suggested ({method}): {suggestion:.3g}"
-        ax.axvline(suggestion, color=_RED, linestyle="--", label=label)
+        ax.axvline(suggestion, color=_RED, linestyle="--", label=f"suggested: {suggestion:.3g}")
     if result.mode == "exponential":
         ax.set_xscale("log")
     # The descent is what one looks at: a divergence goes out of the picture at the top.
@@ -95,7 +93,7 @@ def plot_range_test(
         if len(descent) < len(curve):
             ax.axvspan(x[len(descent) - 1], x[-1], color=_RED, alpha=0.1, label="past the descent")
     ax.set(xlabel=name, ylabel="loss")
-    ax.legend()
+    ax.legend(fontsize="small")
     if several:
         start = np.max(descent, initial=-np.inf)
         _plot_cycles(others[0], result.cycle_lr, result.cycle_loss, start, suggestion)
@@ -120,7 +118,7 @@ def _plot_cycles(
     ax.set_xticks(lr, [f"{rate:.2g}" for rate in lr])
     ax.minorticks_off()
     ax.set(xlabel="highest learning rate of the cycle", ylabel="loss")
-    ax.legend()
+    ax.legend(fontsize="small")
 
 
 def plot_weight_decays(

@@ -158,7 +158,8 @@ class HyperparameterScheduler(Callback):
     async_safe = True
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self._seen = batch + 1
+        # Keras calls these from several threads, in any order.
+        self._seen = max(self._seen, batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         before, steps = self._next_step, self._steps
@@ -234,7 +235,8 @@ class HyperparameterScheduler(Callback):
             raise ValueError(
                 f"`{type(self).__name__}` cannot tell how many batches an epoch of this data has. Pass "
                 f"`{type(self).__name__}(..., total_steps=...)`, the optimizer updates of the whole "
-                "training, or `fit(..., steps_per_epoch=...)`. Received: total_steps=None"
+                "training, or `fit(..., steps_per_epoch=...)`; in a loop of your own, "
+                "`CallbackList(..., epochs=..., steps=...)`. Received: total_steps=None"
             )
         updates = (epochs * steps + pending) // batches_per_update(self.model.optimizer)
         if updates > MAX_STEPS:

@@ -134,6 +134,7 @@ def test_two_steps_with_one_optimizer() -> None:
 README = (DOCS.parent / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.any_backend
 def test_the_script_of_the_readme_keeps_its_rate(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -272,7 +272,8 @@ def test_after_an_interrupted_fit_the_schedule_is_off(then: Callable) -> None:
 
 
 def test_a_range_test_goes_on_where_a_callback_makes_the_function() -> None:
-    arguments = {"batch_size": 8, "num_steps": 24, "max_lr": 0.1, "verbose": 0, "shuffle": False}
+    arguments = {"batch_size": 8, "num_steps": 24, "max_lr": 0.1, "cycle_steps": 10}
+    arguments |= {"verbose": 0, "shuffle": False}
     wanted = lr_find(compiled(), X, Y, **arguments)
     model = compiled()
     before = model.get_weights()

@@ -168,9 +168,9 @@ def test_plot(mode: str, scale: str) -> None:
     (ax,) = tested.plot().axes
     assert ax.get_xscale() == scale
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert f"suggested (edge): {tested.suggest():.3g}" in labels
+    assert f"suggested: {tested.suggest():.3g}" in labels
     assert "validation loss" in labels
-    smoothed = next(line for line in ax.lines if line.get_label() == "smoothed loss")
+    smoothed = next(line for line in ax.lines if line.get_label() == "smoothed")
     np.testing.assert_array_equal(smoothed.get_ydata(), smooth_both_ways(tested.loss))
     marked = [line for line in ax.lines if line.get_linestyle() == "--"]
     assert marked[0].get_xdata()[0] == tested.suggest()
@@ -201,7 +201,7 @@ def test_plot_into_axes_that_are_given() -> None:
 def test_a_function_without_a_name_is_a_suggestion() -> None:
     ax = make().plot(method=functools.partial(suggestion.valley)).axes[0]
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert any(label.startswith("suggested (a function): ") for label in labels)
+    assert any(label.startswith("suggested: ") for label in labels)
     plt.close(ax.figure)
 
 

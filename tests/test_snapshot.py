@@ -93,7 +93,7 @@ def test_a_range_test_leaves_what_is_not_built(make: Callable[[], keras.Optimize
         keras.utils.set_random_seed(3)
         kept = {name: type(value) for name, value in vars(model.optimizer).items()}
         if with_test:
-            lr_find(model, x, y, batch_size=8, num_steps=10, max_lr=0.1, verbose=0)
+            lr_find(model, x, y, batch_size=8, num_steps=10, max_lr=0.1, cycle_steps=10, verbose=0)
         assert not model.optimizer.built
         assert {name: type(value) for name, value in vars(model.optimizer).items()} == kept
         model.layers[0].trainable = True
@@ -187,7 +187,7 @@ def test_variables_in_objects_of_a_layer_are_put_back(hold: Callable[[Any], Any]
     variable = keras.Variable(5.0)
     model = reference.build(Counts(variable))
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
-    lr_find(model, *reference.data(32), batch_size=4, num_steps=5, verbose=0)
+    lr_find(model, *reference.data(32), batch_size=4, num_steps=5, cycle_steps=10, verbose=0)
     assert float(variable.value) == 5
 
 
@@ -215,6 +215,6 @@ def test_what_the_backend_holds_in_its_own_objects_is_put_back() -> None:
     model = reference.build(layer)
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
     before = [np.array(value) for value in held]
-    lr_find(model, *reference.data(32), batch_size=4, num_steps=5, verbose=0)
+    lr_find(model, *reference.data(32), batch_size=4, num_steps=5, cycle_steps=10, verbose=0)
     for got, wanted in zip(held, before, strict=True):
         np.testing.assert_array_equal(np.array(got), wanted)

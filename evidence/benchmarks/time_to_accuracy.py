@@ -10,12 +10,12 @@ the target:
 - A method that has no end (a constant rate, `ReduceLROnPlateau`) trains for 24 epochs, and each counts as
   an end.
 - A schedule that is planned to its end (one cycle, `CosineDecay`) trains with each of several lengths up to
-  12 epochs, and the shortest that gets there counts. The images of a range test count too.
+  12 epochs, and the shortest that gets there counts. The images that `lr_find` took count too.
 
 Both are the least that a method could need, known only afterwards. As they come, `OneCycle` takes the rate
-that the curve of a range test suggests (`"edge"`) and the others Keras's defaults; tuned, each takes the best
-rate of one grid for all, by the accuracy on other images (among equals: the lowest loss), after 5 epochs with
-a seed that is not reported. A ratio is a method's time over that of `OneCycle`, paired by the seed.
+that `lr_find` suggests and the others Keras's defaults; tuned, each takes the best rate of one grid for all,
+by the accuracy on other images (among equals: the lowest loss), after 5 epochs with a seed that is not
+reported. A ratio is a method's time over that of `OneCycle`, paired by the seed.
 
 CIFAR-10 and MNIST come from `tensorflow_datasets`: name its folder in TFDS_DATA_DIR. With `--save --resume`,
 the same command goes on after a kill.
@@ -119,17 +119,21 @@ def started(task: str, optimizer: Any, seed: int) -> keras.Model:
     return model
 
 
-def suggest(task: str, seed: int) -> dict[str, float]:
-    """Returns what the curve suggests, by `edge` and as fastai does, and the images that it took."""
+def suggest(task: str, method: str, seed: int) -> dict[str, float]:
+    """Returns what `lr_find` suggests, or its curve as fastai reads it, and the images that it took."""
     name, optimizer = TASKS[task]
     load, _, _, batch_size = SETS[name]
     model = started(task, OPTIMIZERS[optimizer](RATES[optimizer]), seed)
-    found = lr_find(model, *load(seed)[0], batch_size=batch_size, cycle_steps=0, verbose=0)
-    return {
-        "OneCycle": float(f"{found.suggest():.4g}"),
-        "OneCycle as fastai": float(f"{found.suggest('valley'):.4g}"),
-        "images": len(found.loss) * batch_size,
-    }
+    batches = []
+    counter = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: batches.append(batch)
+    )
+    how = {} if method == ONE_CYCLE else {"cycle_steps": 0}
+    found = lr_find(
+        model, *load(seed)[0], batch_size=batch_size, verbose=0, callbacks=[counter], **how
+    )
+    rate = found.suggest("auto" if method == ONE_CYCLE else "valley")
+    return {"rate": float(f"{rate:.4g}"), "images": len(batches) * batch_size}
 
 
 def train(
@@ -219,8 +223,9 @@ class Measured:
         name = f"{self.task}/{method}/{rate:g}/{epochs} epochs/{seed}"
         return self.store.get("trainings", name, train, self.task, method, rate, epochs, seed)
 
-    def _suggested(self, seed: int) -> dict[str, float]:
-        return self.store.get("range_tests", f"{self.task}/{seed}", suggest, self.task, seed)
+    def _suggested(self, method: str, seed: int) -> dict[str, float]:
+        name = f"{self.task}/{method}/{seed}"
+        return self.store.get("range_tests", name, suggest, self.task, method, seed)
 
     def _best_rate(self, method: str) -> float:
         def reached(rate: float) -> tuple[float, float]:
@@ -236,7 +241,7 @@ class Measured:
         if tuned:
             rate = self.best_rates[method]
         elif method.startswith("OneCycle"):
-            rate = self._suggested(seed)[method]
+            rate = self._suggested(method, seed)["rate"]
         else:
             rate = (COSINE if method == "CosineDecay" else RATES)[self.optimizer]
         return self._trained(method, rate, epochs, seed)
@@ -244,7 +249,7 @@ class Measured:
     def _time(self, method: str, tuned: bool, seed: int) -> float:
         """Images until the target is reached, infinite where it is not."""
         found = method.startswith("OneCycle") and not tuned
-        before = self._suggested(seed)["images"] if found else 0
+        before = self._suggested(method, seed)["images"] if found else 0
         for epochs in self._lengths(method):
             accuracies = np.array(self._accuracies(method, tuned, seed, epochs))
             there = np.flatnonzero(accuracies >= PART_OF_BEST * self.best)

@@ -110,7 +110,8 @@ class RangeTestResult:
             for name, values in (("lr", self.lr), ("momentum", self.momentum))
             if values is not None and len(values)
         ]
-        return f"RangeTestResult(points={len(self.lr)}, {''.join(spans)}mode={self.mode!r})"
+        cycles = f", cycles={len(self.cycle_lr)}" if len(self.cycle_lr) else ""
+        return f"RangeTestResult(points={len(self.lr)}, {''.join(spans)}mode={self.mode!r}{cycles})"
 
     @property
     def _moved(self) -> str:
@@ -143,7 +144,7 @@ class RangeTestResult:
         - [Smith, 2015, section 3.3](https://arxiv.org/abs/1506.01186)
         - [Smith, 2018, section 4.3](https://arxiv.org/abs/1803.09820)
         """
-        _, function = self._method(method)
+        function = self._method(method)
         if function is None:
             return below_best(self.cycle_lr, self.cycle_loss, *start_and_noise(self.loss))
         points = slice(None)
@@ -167,16 +168,16 @@ class RangeTestResult:
             )
         return suggested
 
-    def _method(self, method: str | SuggestionMethod) -> tuple[str, SuggestionMethod | None]:
-        """Returns a method with its name in a picture; for the short cycles, None."""
+    def _method(self, method: str | SuggestionMethod) -> SuggestionMethod | None:
+        """Returns the function that reads the curve; for the short cycles, None."""
         if callable(method):
-            return getattr(method, "__name__", "a function"), method
+            return method
         methods: dict[str, SuggestionMethod | None] = {f.__name__: f for f in _METHODS[self._moved]}
         if len(self.cycle_lr):
             methods = {"short_cycles": None, **methods}
         if check_choice("method", method, (*methods, "auto")) == "auto":
             method = next(iter(methods))
-        return method, methods[method]
+        return methods[method]
 
     def plot(
         self,
@@ -206,16 +207,14 @@ class RangeTestResult:
             raise ValueError(
                 "The range test has no points to draw: it ended before its first update."
             )
-        suggestion = name = None
+        suggestion = None
         if method is not None:
-            name, _ = self._method(method)
+            self._method(method)
             # The picture is what shows the user why there is none.
             with contextlib.suppress(ValueError):
                 suggestion = self.suggest(method)
         smoothed = smooth_both_ways(self.loss) if self.momentum is None else self.smoothed_loss
-        return _plotting.plot_range_test(
-            self, smoothed, suggestion=suggestion, method=name, axes=ax
-        )
+        return _plotting.plot_range_test(self, smoothed, suggestion=suggestion, axes=ax)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the result to a JSON file, whole or not at all.
