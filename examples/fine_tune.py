@@ -17,6 +17,8 @@ from keras.optimizers import AdamW, MultiOptimizer, OptimizerMap
 from examples.quickstart import BATCH_SIZE, STEPS, UNITS, characters, pairs, x, y
 from keras_onecycle import OneCycle, lr_find
 
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
 
 def network(weights=(), frozen=False):
     """A network that reads characters and guesses the next; its first `weights` may be given."""
@@ -38,7 +40,7 @@ def layer_wise():
 
 def fit(model, optimizer, x, y, epochs, times=1.0, **arguments):
     """Compiles, finds a rate, trains one cycle with it or a part of it, and returns the rate."""
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(optimizer, LOSS)
     max_lr = times * lr_find(model, x, y, batch_size=BATCH_SIZE, verbose=0).suggest()
     model.fit(x, y, BATCH_SIZE, epochs, 0, [OneCycle(max_lr)], **arguments)
     return max_lr
@@ -69,6 +71,10 @@ if __name__ == "__main__":
         body = model.get_weights()[:-2]  # without the head
         head = network(body, frozen=True)
         judge("the head alone", 1, head, fit(head, AdamW(), *few, epochs))
+        plain = network(body)
+        plain.compile(AdamW(), LOSS)
+        plain.fit(*few, BATCH_SIZE, epochs, 0)
+        judge("all layers, AdamW() as it comes", "-", plain, 0.001)
         for times in (1, 0.1):
             for name, optimizer, before in (
                 ("not pretrained", AdamW(), ()),
