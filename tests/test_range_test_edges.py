@@ -45,6 +45,38 @@ def test_a_metric_with_a_value_for_each_class_is_kept_and_saved(tmp_path: Any) -
     np.testing.assert_array_equal(loaded.val_metrics["f1_score"], result.val_metrics["f1_score"])
 
 
+class Log(keras.metrics.MeanAbsoluteError):
+    """Keeps the value of each epoch, which it reads before it resets itself."""
+
+    def __init__(self) -> None:
+        super().__init__(name="log")
+        self.epochs: list[float] = []
+
+    def reset_state(self) -> None:
+        if float(self.count) > 0:
+            self.epochs.append(float(self.result()))
+        super().reset_state()
+
+
+def test_a_metric_that_reads_its_value_to_reset_itself() -> None:
+    arguments = {**TEST, "shuffle": False}
+    wanted = lr_find(compiled(), X, Y, **arguments)
+    model = compiled(metrics=[Log()])
+    model.fit(X, Y, batch_size=8, verbose=0)
+    model.set_weights(reference.build().get_weights())
+    for momentum in model.optimizer.momentums:
+        momentum.assign(0 * momentum)
+    before = [np.array(keras.ops.convert_to_numpy(v)) for v in model.variables]
+    np.testing.assert_allclose(lr_find(model, X, Y, **arguments).loss, wanted.loss, rtol=1e-5)
+
+    # An error inside the first step, after which JAX has no value to read.
+    batches = (batch for batch in [(X[:8, :3], Y[:8])])
+    with pytest.raises(Exception, match="shape|axis|incompatible"):
+        lr_find(model, batches, num_steps=12, max_lr=0.1, verbose=0)
+    for variable, kept in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), kept)
+
+
 class TwoUpdates(keras.Sequential):
     """Makes two updates in each step, as the loop of a WGAN's critic does."""
 

@@ -1,5 +1,6 @@
 """The short cycles of `lr_find`: each is a cycle of its own, none leaves a trace, and what they suggest."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -173,6 +174,50 @@ def test_other_data() -> None:
         )
         assert len(result.cycle_lr) >= 2
         assert 1e-4 < result.suggest() < 1
+
+
+class Notes(keras.Model):
+    """Notes the first number of each batch that it is trained on; the loss of the 94th is NaN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense, self.seen = keras.layers.Dense(1), []
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if training:
+            self.seen.append(int(keras.ops.convert_to_numpy(x)[0, 0]))
+        return self.dense(x / 64)
+
+    def compute_loss(self, *arguments: Any, **named: Any) -> Any:
+        loss = super().compute_loss(*arguments, **named)
+        return loss * (np.nan if len(self.seen) == 94 else 1.0)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset", "PyDataset", "endless"])
+def test_each_gets_the_same_batches_even_after_one_that_diverged(kind: str) -> None:
+    x, (_, y) = np.arange(64.0, dtype="float32")[:, None], reference.data(64)
+    data: Any = (x, y)
+    arguments = {"batch_size": 8} if kind == "arrays" else {}
+    if kind == "PyDataset":
+        data = (Batches(x, y),)
+    elif kind != "arrays":
+        tf = pytest.importorskip("tensorflow")
+        dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64, seed=1).batch(8)
+        data = (dataset.repeat() if kind == "endless" else dataset,)
+        arguments = {"steps_per_epoch": 6} if kind == "endless" else {}
+    model = Notes()
+    model(x[:1])
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse", run_eagerly=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*ran out of data")
+        rates = {"max_lr": 0.3, "num_steps": 80, "stop_factor": None, "cycle_steps": 10}
+        result = lr_find(model, *data, verbose=0, **rates, **arguments)
+    # In the second cycle.
+    np.testing.assert_array_equal(np.isinf(result.cycle_loss)[:3], [False, True, False])
+    cycles = model.seen[80:]
+    assert len(cycles) == 10 * len(result.cycle_lr)
+    for number in range(len(result.cycle_lr)):
+        assert cycles[10 * number :][:10] == cycles[:10]
 
 
 def test_arrays_that_no_index_reaches() -> None:

@@ -105,12 +105,17 @@ def repeated(
     """Returns data of which `fit` gets the same batches, so many, over and over, and its arguments for that.
 
     Arrays: rows drawn at random. A `tf.data.Dataset` keeps its first batches in memory. A `PyDataset` gives
-    its first ones. Of other data, each batch is another.
+    its first ones. Where there are fewer, they come again. Of other data, each batch is another.
     """
+    whole = {"steps_per_epoch": None}
     if hasattr(x, "take") and hasattr(x, "cache"):
-        return x.take(batches).cache(), y, sample_weight, {}
+        kept = x.repeat().take(batches).cache()
+        for _ in kept:
+            # Kept only when it was read to its end, which `fit` does not do.
+            pass
+        return kept, y, sample_weight, whole
     if isinstance(x, keras.utils.PyDataset):
-        return _FirstBatches(x, batches), y, sample_weight, {"shuffle": False}
+        return _FirstBatches(x, batches), y, sample_weight, {"shuffle": False, **whole}
     arrays = [leaf for leaf in keras.tree.flatten((x, y, sample_weight)) if leaf is not None]
     if not arrays or not all(map(has_rows, arrays)):
         return x, y, sample_weight, {}
@@ -119,19 +124,18 @@ def repeated(
     rows = np.concatenate([rng.permutation(count) for _ in range(math.ceil(wanted / count))])[
         :wanted
     ]
-    return *(take(part, rows) for part in (x, y, sample_weight)), {"shuffle": False}
+    return *(take(part, rows) for part in (x, y, sample_weight)), {"shuffle": False, **whole}
 
 
 class _FirstBatches(keras.utils.PyDataset):
-    """The first batches of a `PyDataset`, which may be fewer."""
+    """The first batches of a `PyDataset`, again where there are fewer."""
 
     def __init__(self, dataset: keras.utils.PyDataset, batches: int) -> None:
         super().__init__()
-        self._dataset = dataset
-        self._batches = min(batches, dataset.num_batches or batches)
+        self._dataset, self._batches = dataset, batches
 
     def __len__(self) -> int:
         return self._batches
 
     def __getitem__(self, index: int) -> Any:
-        return self._dataset[index]
+        return self._dataset[index % (self._dataset.num_batches or self._batches)]

@@ -1,6 +1,7 @@
 """Copy and restore of the state of a model and all that belongs to it."""
 
 import collections
+import contextlib
 import random
 import sys
 import types
@@ -58,8 +59,10 @@ class Snapshot:
     def restore_values(self) -> None:
         """Assigns the copies, bit for bit. Metrics that were made since are reset."""
         backend.sync(self.model)
-        # An error in the first batch leaves variables on JAX without a value: assign, never read.
-        self.model.reset_metrics()
+        # An error in the first batch leaves variables on JAX without a value: assign, never read. A metric
+        # of the user's may read one to reset itself; what is written below counts.
+        with contextlib.suppress(Exception):
+            self.model.reset_metrics()
         for variable, values in self._copies:
             backend.write(variable, values)
 

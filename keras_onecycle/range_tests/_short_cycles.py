@@ -3,13 +3,19 @@
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from keras import ops
 
 from keras_onecycle._keras import backend
-from keras_onecycle._keras.optimizer_traits import default_part, has_momentum, parts_of, unwrap
+from keras_onecycle._keras.optimizer_traits import (
+    batches_per_update,
+    default_part,
+    has_momentum,
+    parts_of,
+    unwrap,
+)
 from keras_onecycle._keras.snapshot import build_optimizer
 from keras_onecycle.one_cycle import OneCycle
 from keras_onecycle.range_tests._range_test import RangeTest
@@ -79,20 +85,29 @@ class ShortCycles(RangeTest):
         # Before the copy: each cycle begins with its first values. `lr_find` takes the building back.
         build_optimizer(self.model)
         super().on_train_begin(logs)
-        self._begin(self.ladder.next())
+        self._begin(cast(float, self.ladder.next()))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Begins the cycle that waits for the first batch of the data."""
+        super().on_epoch_begin(epoch, logs)
+        if self._waits:
+            self._begin(cast(float, self.ladder.next()))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Takes the loss of the batch, unless the next cycle waits."""
+        if not self._waits:
+            super().on_train_batch_end(batch, logs)
 
     def progress(self) -> tuple[int, float, float]:
         """Returns the updates that were made, the highest rate of this cycle, and the last loss."""
         losses, ladder = self._recorder.curve.loss, self.ladder
         made = len(ladder.lr) * self.num_steps
-        if self._ended or not losses:
+        if self._ended or self._waits or not losses:
             return made, ladder.lr[-1] if ladder.lr else 0.0, ladder.loss[-1] if ladder.lr else 0.0
         return made + self._recorder.updates, self._max_lr, losses[-1]
 
-    def _begin(self, max_lr: float | None) -> None:
-        if max_lr is None or len(self.ladder.lr) >= MAX_CYCLES:
-            self._end()
-            return
+    def _begin(self, max_lr: float) -> None:
+        self._waits = False
         if self.ladder.lr and self._snapshot is not None:
             self._snapshot.restore_values()
         self._max_lr = max_lr
@@ -108,7 +123,19 @@ class ShortCycles(RangeTest):
 
     def _end_cycle(self, loss: float) -> None:
         self.ladder.add(self._max_lr, loss)
-        self._begin(self.ladder.next())
+        max_lr = self.ladder.next() if len(self.ladder.lr) < MAX_CYCLES else None
+        if max_lr is None:
+            self._end()
+        elif (
+            self._recorder.updates < self.num_steps and self.params.get("steps") == self._batches()
+        ):
+            # It diverged before the end of the data: the next cycle is to get the same batches.
+            self._waits = True
+        else:
+            self._begin(max_lr)
+
+    def _batches(self) -> int:
+        return self.num_steps * batches_per_update(unwrap(self.model.optimizer))
 
     def _after_skipped(self, batches: int) -> None:
         # Loss scaling skips a few at first, and all of them once the weights are NaN.
