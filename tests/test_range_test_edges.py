@@ -71,7 +71,7 @@ def test_a_metric_that_reads_its_value_to_reset_itself() -> None:
 
     # An error inside the first step, after which JAX has no value to read.
     batches = (batch for batch in [(X[:8, :3], Y[:8])])
-    with pytest.raises(Exception, match="shape|axis|incompatible"):
+    with pytest.raises(Exception, match=r"shape|axis|incompatible"):
         lr_find(model, batches, num_steps=12, max_lr=0.1, verbose=0)
     for variable, kept in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), kept)
