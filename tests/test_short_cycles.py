@@ -57,6 +57,7 @@ def test_each_is_a_cycle_from_the_same_weights_and_leaves_no_trace(name: str) ->
     before = state(model)
     result = lr_find(model, x, y, cycle_steps=20, **FIND)
     assert len(result.cycle_lr) >= 2
+    assert result.cycle_lr[0] == result.suggest("edge")
     for got, kept in zip(state(model), before, strict=True):
         np.testing.assert_array_equal(got, kept)
     # The second begins where the first did; the others would show no more.
@@ -199,7 +200,7 @@ def test_each_gets_the_same_batches_even_after_one_that_diverged(kind: str) -> N
     data: Any = (x, y)
     arguments = {"batch_size": 8} if kind == "arrays" else {}
     if kind == "PyDataset":
-        data = (Batches(x, y),)
+        data, arguments = (Batches(x, y),), {"steps_per_epoch": 8}
     elif kind != "arrays":
         tf = pytest.importorskip("tensorflow")
         dataset = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(64, seed=1).batch(8)

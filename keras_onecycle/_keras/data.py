@@ -109,11 +109,7 @@ def repeated(
     """
     whole = {"steps_per_epoch": None}
     if hasattr(x, "take") and hasattr(x, "cache"):
-        kept = x.repeat().take(batches).cache()
-        for _ in kept:
-            # Kept only when it was read to its end, which `fit` does not do.
-            pass
-        return kept, y, sample_weight, whole
+        return x.repeat().take(batches).cache(), y, sample_weight, whole
     if isinstance(x, keras.utils.PyDataset):
         return _FirstBatches(x, batches), y, sample_weight, {"shuffle": False, **whole}
     arrays = [leaf for leaf in keras.tree.flatten((x, y, sample_weight)) if leaf is not None]
