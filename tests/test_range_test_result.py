@@ -199,9 +199,10 @@ def test_plot_into_axes_that_are_given() -> None:
 
 
 def test_a_function_without_a_name_is_a_suggestion() -> None:
+    valley = make().suggest("valley")
     ax = make().plot(method=functools.partial(suggestion.valley)).axes[0]
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert any(label.startswith("suggested: ") for label in labels)
+    assert f"suggested: {valley:.3g}" in labels
     plt.close(ax.figure)
 
 

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -50,6 +51,11 @@ def ladder_of(result: RangeTestResult) -> Ladder | None:
         return Ladder(float(finite[-1]) / 10)
 
 
+def batches_of_cycle(model: keras.Model, cycle_steps: int) -> int:
+    """Returns how many batches a cycle of so many updates takes."""
+    return cycle_steps * batches_per_update(unwrap(model.optimizer))
+
+
 class ShortCycles(RangeTest):
     """Trains one cycle after another in `fit`, from the same weights, at the rates of a `Ladder`.
 
@@ -90,24 +96,24 @@ class ShortCycles(RangeTest):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begins the cycle that waits for the first batch of the data."""
         super().on_epoch_begin(epoch, logs)
-        if self._waits:
-            self._begin(cast(float, self.ladder.next()))
+        if self._next is not None:
+            self._begin(self._next)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Takes the loss of the batch, unless the next cycle waits."""
-        if not self._waits:
+        if self._next is None:
             super().on_train_batch_end(batch, logs)
 
     def progress(self) -> tuple[int, float, float]:
         """Returns the updates that were made, the highest rate of this cycle, and the last loss."""
         losses, ladder = self._recorder.curve.loss, self.ladder
         made = len(ladder.lr) * self.num_steps
-        if self._ended or self._waits or not losses:
+        if self._ended or self._next is not None or not losses:
             return made, ladder.lr[-1] if ladder.lr else 0.0, ladder.loss[-1] if ladder.lr else 0.0
         return made + self._recorder.updates, self._max_lr, losses[-1]
 
     def _begin(self, max_lr: float) -> None:
-        self._waits = False
+        self._next: float | None = None
         if self.ladder.lr and self._snapshot is not None:
             self._snapshot.restore_values()
         self._max_lr = max_lr
@@ -126,16 +132,13 @@ class ShortCycles(RangeTest):
         max_lr = self.ladder.next() if len(self.ladder.lr) < MAX_CYCLES else None
         if max_lr is None:
             self._end()
-        elif (
-            self._recorder.updates < self.num_steps and self.params.get("steps") == self._batches()
-        ):
+        elif self._recorder.updates < self.num_steps and self.params.get(
+            "steps"
+        ) == batches_of_cycle(self.model, self.num_steps):
             # It diverged before the end of the data: the next cycle is to get the same batches.
-            self._waits = True
+            self._next = max_lr
         else:
             self._begin(max_lr)
-
-    def _batches(self) -> int:
-        return self.num_steps * batches_per_update(unwrap(self.model.optimizer))
 
     def _after_skipped(self, batches: int) -> None:
         # Loss scaling skips a few at first, and all of them once the weights are NaN.

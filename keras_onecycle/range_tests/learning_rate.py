@@ -10,10 +10,9 @@ import numpy as np
 
 from keras_onecycle._arguments import check_choice, check_float, check_int
 from keras_onecycle._keras.data import repeated
-from keras_onecycle._keras.optimizer_traits import batches_per_update, unwrap
 from keras_onecycle.range_tests._range_test import RangeTest
 from keras_onecycle.range_tests._run import run_range_test, split_arguments
-from keras_onecycle.range_tests._short_cycles import ShortCycles, ladder_of
+from keras_onecycle.range_tests._short_cycles import ShortCycles, batches_of_cycle, ladder_of
 from keras_onecycle.range_tests.result import RangeTestResult
 from keras_onecycle.schedules import RANGE_TEST_MODES, Schedule, range_test_lr
 
@@ -184,7 +183,7 @@ def lr_find(
         y,
         of_fit.pop("sample_weight", None),
         of_fit.get("batch_size"),
-        cycle_steps * batches_per_update(unwrap(model.optimizer)),
+        batches_of_cycle(model, cycle_steps),
     )
     of_fit |= {"sample_weight": weight, **how}
     run_range_test(ShortCycles(ladder, cycle_steps), model, x, y, **common, **of_fit)
