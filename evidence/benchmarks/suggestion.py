@@ -43,6 +43,9 @@ METHODS = {"short_cycles": "auto", "edge": "edge", "minimum": "minimum", "valley
 DEFAULT = "Keras's default rate"
 # Worse than this many times the best counts as this much.
 MOST = 10.0
+# Of the suggested rate: what another would have cost.
+MULTIPLES = (1 / 3, 1 / 2, 2 / 3, 1, 1.5, 2, 3)
+IMAGES = ("CIFAR-10", "MNIST", "digits", "fine-tuning")
 
 Result = list[float]
 
@@ -208,11 +211,33 @@ class Measured:
         self.schedules["one cycle"] = self.excess["short_cycles"]
 
     @staticmethod
-    def _best(seed: Mapping[str, Any]) -> tuple[float, float]:
-        """Returns the best rate that was tried, on the grid or by a suggestion, and its loss."""
-        tried = [(float(rate), result[0]) for rate, result in seed["grid"].items()]
-        tried += [(seed["rates"][name], result[0]) for name, result in seed["at"].items()]
-        return min((one for one in tried if math.isfinite(one[1])), key=lambda one: one[1])
+    def _tried(seed: Mapping[str, Any]) -> list[tuple[float, float, float]]:
+        """Returns each rate that was tried, on the grid or by a suggestion, with its loss and accuracy."""
+        tried = {float(rate): result for rate, result in seed["grid"].items()}
+        tried |= {seed["rates"][name]: result for name, result in seed["at"].items()}
+        return [(rate, *tried[rate]) for rate in sorted(tried)]
+
+    def _best(self, seed: Mapping[str, Any]) -> tuple[float, float]:
+        """Returns the best rate that was tried, and its loss."""
+        tried = [one[:2] for one in self._tried(seed) if math.isfinite(one[1])]
+        return min(tried, key=lambda one: one[1])
+
+    def at_multiple(self, multiple: float) -> list[tuple[float, float]]:
+        """Returns excess, and points of accuracy below the best, at so many times each suggestion.
+
+        Between the rates that were tried, the logarithms of rate and loss are interpolated.
+        """
+        found = []
+        for seed, (_, least) in zip(self.of_seeds, self.best, strict=True):
+            if suggestion := seed["rates"]["short_cycles"]:
+                rate, loss, accuracy = np.array(self._tried(seed)).T
+                loss = np.where(np.isfinite(loss), loss, (1 + MOST) * least)
+                accuracy = np.where(np.isfinite(accuracy), accuracy, 0)
+                where = np.log(multiple * suggestion), np.log(rate)
+                result = [float(np.exp(np.interp(*where, np.log(loss))))]
+                below = 100 * (accuracy.max() - np.interp(*where, accuracy))
+                found.append((excess(result, least), float(below)))
+        return found
 
 
 def percent(value: float) -> str:
@@ -282,6 +307,31 @@ def by_case(cases: list[Measured]) -> str:
     return table(header, rows)
 
 
+def around(cases: list[Measured]) -> str:
+    """Returns a row for each multiple of the suggested rate."""
+    rows = []
+    for multiple in MULTIPLES:
+        values = np.array([value for case in cases for value, _ in case.at_multiple(multiple)])
+        below = [
+            points
+            for case in cases
+            if case.case.task.startswith(IMAGES)
+            for _, points in case.at_multiple(multiple)
+        ]
+        rows.append(
+            [
+                f"{multiple:.2g}",
+                percent(values.mean()),
+                percent(float(np.median(values))),
+                f"{np.sum(values > 0.5)} of {len(values)}",
+                f"{np.mean(below):.2f}",
+                f"{np.max(below):.2f}",
+            ]
+        )
+    header = ["times the suggestion", "mean excess", "median", "above 50%"]
+    return table([*header, "images: points below the best accuracy, mean", "worst"], rows)
+
+
 def who_earns(cases: list[Measured]) -> str:
     """Returns a row for each schedule at the suggested rate, and for those at Keras's."""
     rows = []
@@ -319,6 +369,7 @@ def report(store: Store) -> dict[str, str]:
         if there:
             tables[half] = over_all(there)
             tables[f"{half}-cases"] = by_case(there)
+            tables[f"{half}-around"] = around(there)
             tables[f"{half}-schedules"] = who_earns(there)
     return tables
 

@@ -210,11 +210,14 @@ class Measured:
         self.images = store.get("images", task, lambda: len(SETS[name][0](0)[0][0]))
         self.best_rates = {method: self._best_rate(method) for method in TUNED}
         kinds = [(method, False) for method in METHODS] + [(method, True) for method in TUNED]
-        longest = [
-            [self._accuracies(*kind, seed, self._lengths(kind[0])[-1])[-1] for seed in self.seeds]
+        # After the longest training, each seed.
+        self.ends = {
+            kind: [
+                self._accuracies(*kind, seed, self._lengths(kind[0])[-1])[-1] for seed in self.seeds
+            ]
             for kind in kinds
-        ]
-        self.best = float(np.mean(longest, axis=1).max())
+        }
+        self.best = float(max(np.mean(end) for end in self.ends.values()))
         self.times = {kind: [self._time(*kind, seed) for seed in self.seeds] for kind in kinds}
 
     def _lengths(self, method: str) -> tuple[int, ...]:
@@ -322,6 +325,18 @@ def ratio_table(tasks: dict[str, Measured], tuned: bool) -> str:
     return table(["task", "target", "images that OneCycle needs", *others], rows)
 
 
+def end_table(tasks: dict[str, Measured]) -> str:
+    """Returns the accuracy after the longest training, mean and deviation of the seeds."""
+    kinds = [(method, False) for method in METHODS] + [(ONE_CYCLE, True)]
+    rows = [
+        [name, *(f"{100 * np.mean(m.ends[k]):.1f} ± {100 * np.std(m.ends[k]):.1f}" for k in kinds)]
+        for name, m in tasks.items()
+    ]
+    means = [np.mean([m.ends[kind] for m in tasks.values()]) for kind in kinds]
+    rows.append(["mean", *(f"**{100 * mean:.1f}**" for mean in means)])
+    return table(["task", *METHODS, f"{ONE_CYCLE}, tuned"], rows)
+
+
 def rate_table(tasks: dict[str, Measured]) -> str:
     """Returns the best of the grid for each task and method."""
     rows = [[name, *(f"{m.best_rates[method]:g}" for method in TUNED)] for name, m in tasks.items()]
@@ -332,6 +347,7 @@ def report(tasks: dict[str, Measured]) -> dict[str, str]:
     """Returns the tables."""
     return {
         "untuned": ratio_table(tasks, tuned=False),
+        "ends": end_table(tasks),
         "tuned": ratio_table(tasks, tuned=True),
         "rates": rate_table(tasks),
     }
