@@ -25,10 +25,14 @@ def _panels(
 ) -> "list[Axes]":
     """Returns Axes for the panels: the user's, or those of a new figure, side by side."""
     if axes is None:
+        import matplotlib
         import matplotlib.pyplot as plt
 
         with plt.style.context(_STYLE):
             _, new = plt.subplots(1, len(wanted), figsize=size, squeeze=False)
+            interactive = matplotlib.is_interactive()
+        # The first figure of a notebook turns it on, and the end of the style would turn it off again.
+        matplotlib.interactive(interactive)
         return list(new[0])
     given = list(np.ravel(np.asarray(axes, dtype=object)))
     if len(given) < len(wanted):

@@ -21,7 +21,9 @@ def test_a_notebook_was_executed_from_top_to_bottom(name: str) -> None:
     outputs = [output for cell in code for output in cell["outputs"]]
     assert all(output["output_type"] != "error" for output in outputs)
     assert all(output.get("name") != "stderr" for output in outputs)
-    assert any("image/png" in output.get("data", {}) for output in outputs)
+    for cell in code:
+        draws = any(call in "".join(cell["source"]) for call in (".plot()", ".subplots("))
+        assert draws == any("image/png" in output.get("data", {}) for output in cell["outputs"])
     tree = ast.parse("\n".join("".join(cell["source"]) for cell in code))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "keras_onecycle":

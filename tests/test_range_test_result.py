@@ -5,7 +5,9 @@ import json
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -227,6 +229,22 @@ def test_plot_needs_no_display(monkeypatch: pytest.MonkeyPatch) -> None:
     figure = make().plot()
     figure.canvas.draw()
     plt.close(figure)
+
+
+def test_pictures_after_the_first_of_a_notebook_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    subplots = plt.subplots
+
+    def first_of_a_notebook(*arguments: Any, **options: Any) -> Any:
+        # What its backend does as it is loaded, by the first figure. Otherwise it shows none.
+        matplotlib.interactive(True)
+        return subplots(*arguments, **options)
+
+    monkeypatch.setattr(plt, "subplots", first_of_a_notebook)
+    try:
+        plt.close(make().plot())
+        assert matplotlib.is_interactive()
+    finally:
+        matplotlib.interactive(False)
 
 
 def test_a_plot_in_a_part_of_a_figure_returns_the_whole() -> None:
