@@ -265,9 +265,26 @@ def test_beside_the_published_stands_what_is_trained(
         in_folder(tmp_path).runs(max_lr=1.0, epochs=epochs)
     told = beside_published.full_size([drawn], tmp_path)
     assert (tmp_path / "full-size.png").exists()
-    assert "| ResNet-56 | one cycle | 2 |  | 70.10 ± 0.10 (3 seeds) |" in told
-    assert "| ResNet-56 | one cycle | 50 | 92.31 (fastai) | 79.39 ± 0.10 (3 seeds) |" in told
-    assert "| ResNet-56 | piecewise constant | 164 | 93.03 (He et al.) |  |" in told
+    assert "| ResNet-56 | one cycle | 2 |  | 70.10 ± 0.10 (3 seeds) |  |" in told
+    assert "| ResNet-56 | one cycle | 50 | 92.31 (fastai) | 79.39 ± 0.10 (3 seeds) |  |" in told
+    assert "| ResNet-56 | piecewise constant | 164 | 93.03 (He et al.) |  |  |" in told
+    assert "best of one grid" not in told
+    # By the formula twice the updates are worth 2 points, for both alike.
+    for epochs in preset.baseline_epochs:
+        in_folder(tmp_path).runs(policy="piecewise", max_lr=0.03, epochs=epochs)
+    told = beside_published.full_size([drawn], tmp_path)
+    assert "| ResNet-56 | one cycle | 2 |  | 70.10 ± 0.10 (3 seeds) | 1.0 or less" in told
+
+
+def test_the_rates_that_were_tuned_stand_below_the_table(
+    trained: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset = replace(PRESET, tuning_epochs=3)
+    monkeypatch.setitem(PRESETS, "cpu", preset)
+    figures.super_convergence(in_folder(tmp_path))
+    told = beside_published.full_size([in_folder(tmp_path, train=False)], tmp_path)
+    (line,) = [line for line in told.splitlines() if line.startswith("- one cycle: ")]
+    assert "**1: " in line
 
 
 def test_the_example_stands_beside_the_reference(tmp_path: Path) -> None:

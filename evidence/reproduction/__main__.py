@@ -32,11 +32,7 @@ FIGURES = {
 }
 NAMES = tuple(lenet_figures.FIGURES)
 # Those on the pages: of a task and a preset, which figures.
-ON_PAGES = (
-    ("mnist-lenet", "", NAMES),
-    ("cifar-resnet", "cpu", NAMES),
-    ("cifar-resnet", "full", ("super-convergence",)),
-)
+ON_PAGES = (("mnist-lenet", "", NAMES),)
 
 
 def trainings_of(task: str, preset: str, name: str, arguments: argparse.Namespace) -> Any:

@@ -67,14 +67,6 @@ PRESETS = {
         subsets=(2_500, 5_000, 10_000),
         depths=(8, 14, 20),
     ),
-    # For figure 1 alone; an hour of a core for 45 epochs.
-    "full": Preset(
-        Settings(depth=8, epochs=15, batch_size=128, input="arrays", validation_freq=5),
-        cycle_epochs=(15,),
-        baseline_epochs=(15, 45),
-        # The best at small size, which `cpu` tunes.
-        rates={"one_cycle": 1.0, "piecewise": 0.3},
-    ),
     # The published size on a processor: 20 minutes for 15 epochs on one core with AMX.
     "resnet20": Preset(
         replace(_FASTAI, depth=20, epochs=15),
@@ -82,7 +74,7 @@ PRESETS = {
         baseline_epochs=(30, 60, 164),
         cosine_epochs=(30,),
         tuning_epochs=15,
-        grid=(0.3, 1.0, 3.0),
+        grid=(0.3, 1.0),
         momentum_at_equal_steps=True,
     ),
     # As fastai published it. One evaluation in five epochs and one Python call an epoch: a GPU waits for
