@@ -52,11 +52,12 @@ def check_int(name: str, value: Any, low: int = 1, high: float = math.inf) -> in
     return number
 
 
-def check_bool(name: str, value: Any) -> bool:
-    """Returns `value`, which must be True or False."""
+def check_bool(name: str, value: Any, *, or_else: str | None = None) -> bool:
+    """Returns `value`, which must be True or False; the error tells what else would do."""
     if not isinstance(value, bool):
+        wanted = "True or False" if or_else is None else f"True, False or {or_else!r}"
         raise TypeError(
-            f"`{name}` must be True or False. Received: {name}={value!r} of type {type(value).__name__}"
+            f"`{name}` must be {wanted}. Received: {name}={value!r} of type {type(value).__name__}"
         )
     return value
 

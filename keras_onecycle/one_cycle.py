@@ -119,7 +119,7 @@ class OneCycle(HyperparameterScheduler):
         if cycle_momentum == "available":
             self._optional = ("momentum",)
             cycle_momentum = True
-        self.cycle_momentum = check_bool("cycle_momentum", cycle_momentum)
+        self.cycle_momentum = check_bool("cycle_momentum", cycle_momentum, or_else="available")
         self.base_momentum = check_float("base_momentum", base_momentum, 0, 1, open_high=True)
         self.max_momentum = check_float("max_momentum", max_momentum, 0, 1, open_high=True)
         if self.base_momentum > self.max_momentum:

@@ -1,6 +1,7 @@
 """The callback that puts schedules on an optimizer for the duration of one `fit`."""
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -44,7 +45,9 @@ class HyperparameterScheduler(Callback):
             (`fit(..., initial_epoch=...)`, `BackupAndRestore`), otherwise the first epoch of `fit`.
     """
 
-    _of_one_fit = ("_scheduled",)
+    _of_one_fit = ("_scheduled", "_thread")
+    # Which trains, in `fit`.
+    _thread: int | None = None
 
     # Learning rates of the parts of a `MultiOptimizer`, and schedules that a part may lack.
     _rates: Mapping[str, float] | Sequence[float] | None = None
@@ -80,7 +83,8 @@ class HyperparameterScheduler(Callback):
     def history(self) -> dict[str, np.ndarray]:
         """The values of each update so far, by name: float arrays of shape `(updates,)`.
 
-        They are recorded while training runs: changing an argument afterwards does not change them. A
+        They are recorded while training runs: changing an argument afterwards does not change them. Another
+        thread than that of `fit` sees those that were recorded at the end of an epoch. A
         hyperparameter that the optimizer does not use has no values, and a warning says so. The names of
         a part of a `MultiOptimizer` include its key, as in `"learning_rate[backbone/.*]"`.
         """
@@ -122,6 +126,7 @@ class HyperparameterScheduler(Callback):
         """
         if self._attached:
             self._scheduled.detach()
+            self._thread = None
             self._record()
             self._scheduled = None  # type: ignore[assignment]
 
@@ -204,6 +209,7 @@ class HyperparameterScheduler(Callback):
         scheduled = Attachment(target, schedules, owner, rates=self._rates, optional=self._optional)
         scheduled.attach(at_next_fit=self.detach if in_fit else None)
         self._scheduled = scheduled
+        self._thread = threading.get_ident() if in_fit else None
         self._total_steps = total_steps
         self._history = {}
         self._first_step = self._next_step = 0
@@ -273,6 +279,13 @@ class HyperparameterScheduler(Callback):
             more = self._scheduled.batches() - epoch * steps
             least = 0 if unwrap(self.model.optimizer) is self.model.optimizer else 1 - steps
             is_sure = restored_epoch(self.model) == epoch and least <= more <= steps
+            if is_sure and more == steps:
+                self._warn_once(
+                    "twice",
+                    f"The backup has the weights of the end of epoch {epoch + 1}, which is trained again, at the "
+                    f"same steps of `{type(self).__name__}`: training was killed between the two files of a "
+                    "backup, or `save_freq` ends with the epoch.",
+                )
         if self.start_epoch is None and not is_sure:
             self._warn_once(
                 "guess",
@@ -316,6 +329,9 @@ class HyperparameterScheduler(Callback):
     def _record(self) -> None:
         """Appends the values of the updates that were made since the last call."""
         if self._scheduled is None or not self._placed:
+            return
+        # On JAX, reading the optimizer beside a step would end in an error of that step.
+        if self._thread not in (None, threading.get_ident()):
             return
         # After an error inside a step of JAX the optimizer has no values, and nothing can be counted.
         with contextlib.suppress(TypeError, RuntimeError):

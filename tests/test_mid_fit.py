@@ -1,5 +1,6 @@
 """What callbacks do to the model in the middle of `fit`: the schedule stays on, and history says what was."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,27 @@ def test_a_function_made_in_mid_fit_has_the_schedule(steps_per_execution: int) -
     fit(model, cycle, at_epoch(2, lambda model: model.make_train_function(force=True)))
     reference.assert_same_weights(model, trained_eagerly(BATCHES * 3, 24))
     assert len(cycle.history["learning_rate"]) == 24
+
+
+def test_history_may_be_read_beside_the_step() -> None:
+    model, cycle = compiled(), OneCycle(0.1)
+    seen: set[int] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.001):
+            seen.add(len(cycle.history["learning_rate"]))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        fit(model, cycle, epochs=20)
+    finally:
+        over.set()
+        thread.join()
+    assert seen <= set(range(0, 161, 8))
+    assert len(cycle.history["learning_rate"]) == 160
+    reference.assert_same_weights(model, trained_eagerly(BATCHES * 20, 160))
 
 
 def test_updates_that_a_callback_makes_are_steps_of_the_cycle() -> None:

@@ -191,6 +191,31 @@ def test_variables_in_objects_of_a_layer_are_put_back(hold: Callable[[Any], Any]
     assert float(variable.value) == 5
 
 
+@pytest.mark.parametrize("built", [True, False])
+def test_what_building_changes_on_pytorch_is_put_back(built: bool) -> None:
+    if keras.backend.backend() != "torch":
+        pytest.skip("building runs no layer on another backend")
+    import torch
+
+    class Counts(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 1)
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x: Any) -> Any:
+            self.calls.add_(1)
+            return self.linear(x)
+
+    counts = Counts()
+    layer = keras.layers.TorchModuleWrapper(counts, output_shape=(None, 1))
+    model = keras.Sequential([keras.Input((4,)), layer] if built else [layer])
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss="mse")
+    before = float(counts.calls)
+    lr_find(model, *reference.data(32), batch_size=4, num_steps=5, cycle_steps=10, verbose=0)
+    assert float(counts.calls) == before
+
+
 def test_what_the_backend_holds_in_its_own_objects_is_put_back() -> None:
     layer: Any
     if keras.backend.backend() == "tensorflow":

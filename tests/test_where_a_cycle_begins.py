@@ -161,7 +161,34 @@ def test_a_backup_inside_an_epoch_begins_that_epoch_again(
     steps = range(4 * epoch // per_update, total)
     recorded = cycle.history["learning_rate"][: len(steps)]
     np.testing.assert_allclose(recorded, rates(total, steps), rtol=1e-5)
-    assert not [w for w in recwarn if "OneCycle" in str(w.message)]
+    # Of a whole epoch that is trained again, nobody would know otherwise.
+    told = ["trained again" in str(w.message) for w in recwarn if "OneCycle" in str(w.message)]
+    assert told == ([True] if save_freq == 4 else [])
+
+
+@pytest.mark.any_backend
+def test_a_kill_between_the_two_files_of_a_backup_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backup() -> keras.callbacks.Callback:
+        return keras.callbacks.BackupAndRestore(tmp_path, double_checkpoint=True)
+
+    model, saved = compiled(), []
+    save_weights = model.save_weights
+
+    def save(*arguments: Any, **options: Any) -> None:
+        save_weights(*arguments, **options)
+        saved.append(arguments)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "save_weights", save)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, OneCycle(0.1), backup())
+    with pytest.warns(UserWarning, match=r"the end of epoch 2, which is trained again.*`OneCycle`"):
+        fit(model := compiled(), cycle := OneCycle(0.1), backup())
+    np.testing.assert_allclose(cycle.history["learning_rate"], rates(16, range(4, 16)), rtol=1e-5)
+    assert int(model.optimizer.iterations) == 20
 
 
 @pytest.mark.any_backend

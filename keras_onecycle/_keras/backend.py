@@ -181,6 +181,12 @@ def is_variable(thing: Any) -> bool:
     return False
 
 
+def is_buffer(thing: Any) -> bool:
+    """Whether `thing` is a tensor of a PyTorch module, which is no variable of Keras."""
+    is_of_torch = keras.backend.backend() == "torch" and not isinstance(thing, keras.Variable)
+    return is_of_torch and is_variable(thing)
+
+
 def holders() -> tuple[type, ...]:
     """Returns the classes of the backend whose objects hold variables."""
     if keras.backend.backend() == "tensorflow":

@@ -152,14 +152,15 @@ def _is_of_the_user(thing: Any) -> bool:
 class FitTraces:
     """What `fit` leaves beside variables: `history`, `stop_training` and other global random states.
 
-    On JAX and PyTorch `fit` also builds, before it calls a callback, what is not built yet.
-    NumPy's, Python's and PyTorch's are put back. TensorFlow's is not, nor what data keep themselves: a
+    On JAX and PyTorch `fit` also builds, before it calls a callback, what is not built yet. On PyTorch that
+    calls modules, which may count their calls in buffers. NumPy's, Python's and PyTorch's are put back. TensorFlow's is not, nor what data keep themselves: a
     `tf.data.Dataset` that shuffles goes on in another order.
     """
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
         self._unbuilt = _Unbuilt(model)
+        self._buffers = [(t, backend.read(t)) for t in _reach(model) if backend.is_buffer(t)]
         self._history = vars(model).get("history")
         self._stop_training = model.stop_training
         self._steps_per_execution = model.steps_per_execution
@@ -169,6 +170,8 @@ class FitTraces:
         """Puts back what was there."""
         model = self._model
         self._unbuilt.restore()
+        for buffer, values in self._buffers:
+            backend.write(buffer, values)
         set_steps_per_execution(model, self._steps_per_execution)
         model.stop_training = self._stop_training
         vars(model).pop("history", None)
