@@ -152,9 +152,10 @@ def _is_of_the_user(thing: Any) -> bool:
 class FitTraces:
     """What `fit` leaves beside variables: `history`, `stop_training` and other global random states.
 
-    On JAX and PyTorch `fit` also builds, before it calls a callback, what is not built yet. On PyTorch that
-    calls modules, which may count their calls in buffers. NumPy's, Python's and PyTorch's are put back. TensorFlow's is not, nor what data keep themselves: a
-    `tf.data.Dataset` that shuffles goes on in another order.
+    On JAX and PyTorch `fit` also builds, before it calls a callback, what is not built yet; PyTorch's
+    modules are called for that, and may count it in their buffers. NumPy's, Python's and PyTorch's random
+    states are put back. TensorFlow's is not, nor what data keep themselves: a `tf.data.Dataset` that shuffles
+    goes on in another order.
     """
 
     def __init__(self, model: keras.Model) -> None:

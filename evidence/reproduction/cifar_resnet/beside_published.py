@@ -1,7 +1,6 @@
 """Test accuracy against epochs with all of CIFAR-10: ours beside the published."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ from evidence.reproduction.cifar_resnet.figures import grid_text
 from evidence.reproduction.cifar_resnet.trainings import Trainings, accuracies
 from evidence.reproduction.drawing import draw_ends, finish, panels, save, spread
 from evidence.reproduction.length_factor import HOW, factor
+from examples.cifar10.settings import read_json
 
 # What is trained at this size.
 OF_PRESETS = ("resnet20", "accelerator")
@@ -90,23 +90,26 @@ def full_size(of_presets: Sequence[Trainings], pictures: Path) -> str:
         f"{table(header, rows)}\n\nThe factor is how many times the epochs piecewise-constant training "
         f"needs to match one cycle. {HOW}"
     )
-    if grids := tuned(of_presets):
+    if grids := "\n".join(line for one in of_presets for line in tuned(one)):
         text += (
-            "\n\nEach learning rate of ResNet-20 is the best of one grid, by the test accuracy (%) of a seed "
-            f"that is not among those above, in 15 epochs:\n\n{grids}"
+            "\n\nTo tune the learning rates, one seed that is not among those above was trained at each rate of a "
+            f"grid. Its test accuracy (%):\n\n{grids}"
         )
     return text
 
 
-def tuned(of_presets: Sequence[Trainings]) -> str:
-    """Returns a line for each policy whose rate is tuned: the accuracy at each rate of the grid."""
-    lines = []
-    for one in of_presets:
-        for policy, label in POLICIES.items():
-            with suppress(MissingRunError):
-                _, grid = one.best_lr(policy)
-                lines += [f"- {grid_text(label, grid)}"] if grid else []
-    return "\n".join(lines)
+def tuned(trainings: Trainings) -> list[str]:
+    """Returns a line for each policy: the accuracy at each rate of the grid that is trained."""
+    grids: dict[str, dict[float, float]] = {}
+    for path in trainings.results.glob(f"*-seed={trainings.preset.tuning_seed}/results.json"):
+        run = read_json(path)
+        name = f"{POLICIES[run['settings']['policy']]}, {run['settings']['epochs']} epochs"
+        grids.setdefault(name, {})[run["settings"]["max_lr"]] = run["test_accuracy"]
+    depth = trainings.preset.base.depth
+    return [
+        f"- {grid_text(f'ResNet-{depth}, {name}', dict(sorted(grid.items())))}"
+        for name, grid in sorted(grids.items())
+    ]
 
 
 def reached(trainings: Trainings) -> dict[str, dict[int, np.ndarray]]:

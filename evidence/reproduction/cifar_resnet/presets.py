@@ -71,7 +71,7 @@ PRESETS = {
     "resnet20": Preset(
         replace(_FASTAI, depth=20, epochs=15),
         cycle_epochs=(15, 30, 60),
-        baseline_epochs=(30, 60, 164),
+        baseline_epochs=(15, 30, 60, 164),
         cosine_epochs=(30,),
         tuning_epochs=15,
         grid=(0.3, 1.0),
