@@ -92,8 +92,8 @@ def full_size(of_presets: Sequence[Trainings], pictures: Path) -> str:
     )
     if grids := "\n".join(line for one in of_presets for line in tuned(one)):
         text += (
-            "\n\nTo tune the learning rates, one seed that is not among those above was trained at each rate of a "
-            f"grid. Its test accuracy (%):\n\n{grids}"
+            "\n\nTo tune the learning rates, one seed that is not among those above was trained at each rate "
+            f"of a grid. Its test accuracy (%):\n\n{grids}"
         )
     return text
 
