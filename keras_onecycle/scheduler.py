@@ -283,8 +283,8 @@ class HyperparameterScheduler(Callback):
                 self._warn_once(
                     "twice",
                     f"The backup has the weights of the end of epoch {epoch + 1}, which is trained again, at "
-                    f"the same steps of `{type(self).__name__}`: training was killed between the two files of "
-                    "a backup, or `save_freq` ends with the epoch.",
+                    f"the same steps of `{type(self).__name__}`: training was killed between the two files "
+                    "of a backup, or `save_freq` ends with the epoch.",
                 )
         if self.start_epoch is None and not is_sure:
             self._warn_once(
