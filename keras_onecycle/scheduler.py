@@ -88,7 +88,9 @@ class HyperparameterScheduler(Callback):
         hyperparameter that the optimizer does not use has no values, and a warning says so. The names of
         a part of a `MultiOptimizer` include its key, as in `"learning_rate[backbone/.*]"`.
         """
-        self._record()
+        # On JAX, what reads the optimizer beside a step ends that step in an error.
+        if self._thread in (None, threading.get_ident()):
+            self._record()
         if not self._history and not self._next_step:
             return {name: np.empty(0, "float32") for name in self.schedules(self.total_steps or 1)}
         return dict(self._history)
@@ -126,7 +128,6 @@ class HyperparameterScheduler(Callback):
         """
         if self._attached:
             self._scheduled.detach()
-            self._thread = None
             self._record()
             self._scheduled = None  # type: ignore[assignment]
 
@@ -330,14 +331,12 @@ class HyperparameterScheduler(Callback):
         """Appends the values of the updates that were made since the last call."""
         if self._scheduled is None or not self._placed:
             return
-        # On JAX, reading the optimizer beside a step would end in an error of that step.
-        if self._thread not in (None, threading.get_ident()):
-            return
         # After an error inside a step of JAX the optimizer has no values, and nothing can be counted.
         with contextlib.suppress(TypeError, RuntimeError):
-            first, self._next_step = self._next_step, max(self._next_step, self._scheduled.step())
-            if self._next_step > first:
-                self._append(np.arange(first, self._next_step))
+            step = max(self._next_step, self._scheduled.step())
+            if step > self._next_step:
+                self._append(np.arange(self._next_step, step))
+            self._next_step = step
 
     def _append(self, steps: np.ndarray) -> None:
         unused = self._scheduled.unused()
@@ -356,11 +355,13 @@ class HyperparameterScheduler(Callback):
                 f"{', '.join(f'`{name}`' for name in unused)}: its updates do not follow that schedule of "
                 f"`{type(self).__name__}`, and `history` has no values of it.",
             )
+        history = dict(self._history)
         for name, schedule in self._scheduled.schedules.items():
             if name not in unused:
                 values = evaluate(schedule, steps)
-                before = self._history.get(name, values[:0])
-                self._history[name] = np.concatenate([before, values])
+                history[name] = np.concatenate([history.get(name, values[:0]), values])
+        # At once: another thread may be reading.
+        self._history = history
 
     def _why_no_update(self) -> str:
         if not self.model.trainable_variables:

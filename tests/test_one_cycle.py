@@ -321,6 +321,12 @@ def test_bad_arguments_are_named(name: str, value: Any, error: type[Exception]) 
 
 
 @pytest.mark.any_backend
+def test_what_else_cycle_momentum_takes_is_named() -> None:
+    with pytest.raises(TypeError, match=r"True, False or 'available'.*cycle_momentum='yes'"):
+        OneCycle(0.1, cycle_momentum="yes")
+
+
+@pytest.mark.any_backend
 def test_two_phases_may_rise_longer() -> None:
     cycle = OneCycle(0.03, pct_start=0.7, three_phase=False)
     fit(compiled(), cycle)

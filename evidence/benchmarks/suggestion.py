@@ -311,13 +311,9 @@ def around(cases: list[Measured]) -> str:
     """Returns a row for each multiple of the suggested rate."""
     rows = []
     for multiple in MULTIPLES:
-        values = np.array([value for case in cases for value, _ in case.at_multiple(multiple)])
-        below = [
-            points
-            for case in cases
-            if case.case.task.startswith(IMAGES)
-            for _, points in case.at_multiple(multiple)
-        ]
+        found = [(case, *at) for case in cases for at in case.at_multiple(multiple)]
+        values = np.array([value for _, value, _ in found])
+        below = [points for case, _, points in found if case.case.task.startswith(IMAGES)]
         rows.append(
             [
                 f"{multiple:.2g}",

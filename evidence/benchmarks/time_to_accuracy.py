@@ -328,9 +328,12 @@ def ratio_table(tasks: dict[str, Measured], tuned: bool) -> str:
 def end_table(tasks: dict[str, Measured]) -> str:
     """Returns the accuracy after the longest training, mean and deviation of the seeds."""
     kinds = [(method, False) for method in METHODS] + [(ONE_CYCLE, True)]
+
+    def told(end: list[float]) -> str:
+        return f"{100 * np.mean(end):.1f} ± {100 * np.std(end, ddof=len(end) > 1):.1f}"
+
     rows = [
-        [name, *(f"{100 * np.mean(m.ends[k]):.1f} ± {100 * np.std(m.ends[k]):.1f}" for k in kinds)]
-        for name, m in tasks.items()
+        [name, *(told(measured.ends[kind]) for kind in kinds)] for name, measured in tasks.items()
     ]
     means = [np.mean([m.ends[kind] for m in tasks.values()]) for kind in kinds]
     rows.append(["mean", *(f"**{100 * mean:.1f}**" for mean in means)])

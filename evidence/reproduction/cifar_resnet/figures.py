@@ -1,8 +1,7 @@
 """The figures that the 1cycle policy is known by: what each trains and draws, and its table.
 
 A figure is a function of the trainings. It asks for trainings, draws their results, and returns the
-numbers for the page. With trainings that are not made, it draws from the files alone. What the papers
-say and what came out here stands on the page, docs/super-convergence/cifar-resnet.md.
+numbers for the page. With trainings that are not made, it draws from the files alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -292,7 +291,7 @@ def architectures(trainings: Trainings) -> str:
     save(trainings.pictures, "architectures", axes[0])
     return (
         f"{table(['ResNet', 'one cycle', 'piecewise constant, as many updates'], rows)}\n\n"
-        "Learning rates as chosen for figure C1."
+        "Learning rates as chosen for figure 1."
     )
 
 

@@ -197,6 +197,4 @@ def _machine(results: Mapping[str, Any]) -> str:
     cores = "1 core" if e["cores"] == 1 else f"{e['cores']} cores"
     told = [f"{e['backend']} {e[e['backend']]}", f"Keras {e['keras']}", cores, *e["devices"]]
     told.append(results["settings"]["precision"])
-    if "batch_normalization" in e:  # Of trainings that had another than Keras's.
-        told.append(f"batch normalization by `{e['batch_normalization']}`")
     return ", ".join(told)
